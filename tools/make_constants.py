@@ -1,0 +1,100 @@
+"""Print the constants of ``src/fastlse/_backends/simd_math.pxi`` with the error of each approximation.
+
+Run it with mpmath installed: ``python tools/make_constants.py``. Each polynomial is the weighted least squares fit on
+Chebyshev nodes in 200-bit arithmetic, which is minimax to within a few per cent, with its coefficients then rounded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.prec = 200
+Real = Callable[[mp.mpf], mp.mpf]
+
+
+def chebyshev_nodes(low: mp.mpf, high: mp.mpf, count: int) -> list[mp.mpf]:
+    middle, half = (low + high) / 2, (high - low) / 2
+    return [middle + half * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+
+
+def fit(function: Real, weight: Real, low: mp.mpf, high: mp.mpf, terms: int) -> list[mp.mpf]:
+    """Coefficients of the polynomial with `terms` terms nearest to `function`, its error weighted."""
+    nodes = chebyshev_nodes(low, high, 8 * terms)
+    rows = [[weight(x) * x**k for k in range(terms)] for x in nodes]
+    solution, _ = mp.qr_solve(mp.matrix(rows), mp.matrix([weight(x) * function(x) for x in nodes]))
+    return list(solution)
+
+
+def round_f32(value: mp.mpf) -> mp.mpf:
+    return mp.mpf(struct.unpack("f", struct.pack("f", float(value)))[0])
+
+
+def round_f64(value: mp.mpf) -> mp.mpf:
+    return mp.mpf(float(value))
+
+
+def evaluate(coefficients: list[mp.mpf], x: mp.mpf) -> mp.mpf:
+    return sum((c * x**k for k, c in enumerate(coefficients)), mp.mpf(0))
+
+
+def worst(error: Real, low: mp.mpf, high: mp.mpf) -> mp.mpf:
+    steps = 2000
+    return max(abs(error(low + (high - low) * i / steps)) for i in range(1, steps))
+
+
+def show(name: str, coefficients: list[mp.mpf], relative_error: mp.mpf, suffix: str = "") -> None:
+    print(f"\n{name}: relative error 2^{mp.nstr(mp.log(relative_error, 2), 4)}")
+    for k, c in enumerate(coefficients):
+        print(f"  {float(c).hex()}{suffix}")
+
+
+def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
+    """exp(r) = 1 + r + r^2 q(r) on [-log(2)/2, log(2)/2]: q."""
+    half = mp.log(2) / 2 * mp.mpf("1.0001")
+
+    def q(r: mp.mpf) -> mp.mpf:
+        return sum((r**i / mp.factorial(i + 2) for i in range(40)), mp.mpf(0))
+
+    def weight(r: mp.mpf) -> mp.mpf:
+        return r * r * mp.exp(-r)
+
+    c = [rounding(value) for value in fit(q, weight, -half, half, terms)]
+    show(name, c, worst(lambda r: (1 + r + r * r * evaluate(c, r)) / mp.exp(r) - 1, -half, half), suffix)
+
+
+def logarithm(terms: int) -> None:
+    """2 atanh(t) = 2 t + t^3 g(t^2) for t = z / (2 + z), 1 + z in [sqrt(1/2), sqrt(2)]: g."""
+    high = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")
+
+    def g(s: mp.mpf) -> mp.mpf:
+        return sum((2 * s**i / (2 * i + 3) for i in range(60)), mp.mpf(0))
+
+    c = [round_f64(value) for value in fit(g, lambda s: s, mp.mpf(0), high**2, terms)]
+
+    def error(t: mp.mpf) -> mp.mpf:
+        return (2 * t + t**3 * evaluate(c, t * t)) / (2 * mp.atanh(t)) - 1
+
+    show("log, f64", c, worst(error, mp.mpf(0), high))
+
+
+def main() -> None:
+    exponential(5, round_f32, "exp, f32", "f")
+    exponential(10, round_f64, "exp, f64", "")
+    logarithm(7)
+    log2 = mp.log(2)
+    print("\nlog(2), f32:", float(round_f32(log2)).hex(), " and what it leaves:", mp.nstr(log2 - round_f32(log2), 5))
+    print("log(2), f64:", float(log2).hex(), float(log2 - round_f64(log2)).hex())
+    high = mp.floor(log2 * 2**32) / 2**32
+    print("log(2), f64, 32 bits and the rest:", float(high).hex(), float(log2 - high).hex())
+    high = mp.floor(log2 * 2**9 + mp.mpf(1) / 2) / 2**9
+    print("log(2), f32, 9 bits and the rest:", float(high).hex(), float(round_f32(log2 - high)).hex())
+    print("log2(e):", float(round_f32(1 / log2)).hex(), float(1 / log2).hex())
+    print("log(2^-150), log(2^-1075):", float(round_f32(-150 * log2)).hex(), float(-1075 * log2).hex())
+    print("sqrt(1/2) as bits:", hex(struct.unpack("<Q", struct.pack("<d", float(mp.sqrt(0.5))))[0]))
+
+
+if __name__ == "__main__":
+    main()
