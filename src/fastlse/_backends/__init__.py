@@ -1,0 +1,257 @@
+"""The backends: what is built, what this machine can run, which one serves.
+
+A backend is a module. `numpy` is the reference; the compiled ones (`avx512`, `avx2`, `baseline`) are one source under
+three sets of compiler flags. All have the same functions over the same normalised problem; those of `numpy` say what
+each one does. Callers write ``_backends.active.logsumexp(...)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlse._version import __version__
+
+COMPILED = ("avx512", "avx2", "baseline")  # best first
+VARIABLE = "FASTLSE_BACKEND"
+
+Array = npt.NDArray[Any]
+
+
+class Backend(Protocol):
+    """The functions of a backend; `fastlse._backends.numpy` documents them."""
+
+    NAME: str
+
+    def logsumexp_rows(self, a: object, axis: object, keepdims: object) -> Any: ...
+    def cross_entropy_rows(
+        self, logits: object, target: object, want_grad: bool
+    ) -> tuple[Any, Array | None] | None: ...
+    def logsumexp(
+        self,
+        x: Array,
+        n_reduced: int,
+        lse: Array,
+        b: Array | None,
+        sign: Array | None,
+        where: Array | None,
+        n_threads: int,
+    ) -> None: ...
+    def softmax(
+        self,
+        x: Array,
+        n_reduced: int,
+        out: Array,
+        lse: Array | None,
+        where: Array | None,
+        n_threads: int,
+    ) -> None: ...
+    def log_softmax(
+        self, x: Array, n_reduced: int, out: Array, where: Array | None, n_threads: int
+    ) -> None: ...
+    def check_target(
+        self,
+        target: Array,
+        n_classes: int,
+        weight: Array | None,
+        sample_weight: Array | None,
+        ignore_index: int,
+    ) -> tuple[int, float]: ...
+    def cross_entropy(
+        self,
+        logits: Array,
+        target: Array,
+        loss: Array | None,
+        grad: Array | None,
+        weight: Array | None,
+        sample_weight: Array | None,
+        ignore_index: int,
+        label_smoothing: float,
+        grad_scale: float,
+        n_threads: int,
+    ) -> float: ...
+
+
+def _is_built(name: str) -> bool:
+    return importlib.util.find_spec(f"{__name__}.{name}") is not None
+
+
+@contextmanager
+def _short_spinning() -> Iterator[None]:
+    """Keep libgomp, which reads this once when it is loaded, from spinning for milliseconds.
+
+    After an idle pause a spinning team costs 4.7 ms to start on a virtual machine, a sleeping one 0.02 ms. A user's own
+    setting stands, and so does that of whoever loaded libgomp before.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "100"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
+def _import(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+BUILT = tuple(name for name in COMPILED if _is_built(name))
+_runtime: ModuleType | None = None
+if BUILT:
+    with _short_spinning():
+        # A module that is there but does not load is an ImportError, never a silent slow path.
+        _runtime = _import("_runtime")
+RUNNABLE = (*(name for name in BUILT if _runtime is not None and _runtime.runs_here(name)), "numpy")
+
+
+def _load(name: str, asked_by: str) -> Backend:
+    if not isinstance(name, str):
+        raise TypeError(f"{asked_by} must be a str, one of {RUNNABLE}; got {type(name).__name__}")
+    if name not in RUNNABLE:
+        if name not in (*COMPILED, "numpy"):
+            reason = "there is no such backend"
+        elif name in BUILT:
+            reason = "this machine lacks its instructions"
+        else:
+            reason = "it was not built"
+        raise ValueError(f"{asked_by}={name!r}: {reason}; available are {', '.join(RUNNABLE)}")
+    return cast(Backend, _import(name))
+
+
+def _choose() -> Backend:
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        return _load(wanted, VARIABLE)
+    if not BUILT:
+        warnings.warn(
+            "fastlse was installed without its compiled kernels and runs on NumPy, several times slower. "
+            f"Reinstall it with a C compiler, or set {VARIABLE}=numpy to run so without this warning.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return _load(RUNNABLE[0], VARIABLE)
+
+
+active: Backend = _choose()
+
+
+def backend() -> str:
+    """Name of the backend that serves.
+
+    Returns
+    -------
+    str
+        ``"avx512"``, ``"avx2"``, ``"baseline"`` or ``"numpy"``.
+
+    See Also
+    --------
+    available_backends, use_backend, show_config
+
+    Examples
+    --------
+    >>> import fastlse
+    >>> fastlse.backend() in fastlse.available_backends()
+    True
+    """
+    return active.NAME
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that are built and that this machine can run, the fastest first.
+
+    Returns
+    -------
+    tuple of str
+        ``"numpy"`` is always the last of them.
+
+    Examples
+    --------
+    >>> import fastlse
+    >>> fastlse.available_backends()[-1]
+    'numpy'
+    """
+    return RUNNABLE
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Let another backend serve inside a ``with`` block.
+
+    The choice holds for the whole process, every thread included: it is meant for tests and comparisons. To choose
+    for good, set the environment variable ``FASTLSE_BACKEND`` before the import.
+
+    Parameters
+    ----------
+    name : str
+        One of `available_backends`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, or this machine cannot run it; the message lists those that it can.
+
+    Examples
+    --------
+    >>> import fastlse
+    >>> with fastlse.use_backend("numpy"):
+    ...     fastlse.backend()
+    'numpy'
+    """
+    global active
+    chosen = _load(name, "name")
+    before = active
+    active = chosen
+    try:
+        yield
+    finally:
+        active = before
+
+
+def config() -> dict[str, str]:
+    """What `show_config` prints, as a dictionary of strings."""
+    from fastlse import _threads
+
+    compiled: dict[str, str] = {"compiler": "none: pure Python installation", "OpenMP": "no"}
+    if _runtime is not None:
+        compiled["compiler"] = _runtime.COMPILER
+        compiled["OpenMP"] = str(_runtime.OPENMP) if _runtime.OPENMP else "no: the kernels are serial"
+    for name in RUNNABLE[:-1]:
+        compiled[f"flags of {name}"] = str(getattr(_load(name, "name"), "FLAGS", ""))
+    return {
+        "fastlse": __version__,
+        "Python": f"{platform.python_version()} ({platform.machine()}, {sys.platform})",
+        "NumPy": np.__version__,
+        "backends built": ", ".join((*BUILT, "numpy")),
+        "backends runnable": ", ".join(RUNNABLE),
+        "backend": active.NAME,
+        "threads": str(_threads.get_num_threads()),
+        **compiled,
+    }
+
+
+def show_config() -> None:
+    """Print versions, the backends built, runnable and chosen, the number of threads, compiler and flags.
+
+    Examples
+    --------
+    >>> import fastlse
+    >>> fastlse.show_config()  # doctest: +ELLIPSIS
+    fastlse ...
+    """
+    lines = config()
+    width = max(map(len, lines))
+    for key, value in lines.items():
+        print(f"{key:<{width}}  {value}")

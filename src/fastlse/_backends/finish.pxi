@@ -1,0 +1,220 @@
+# From a row's maximum and rest (the sum of exponentials without the maximum's own) to what is returned and what is written.
+# Everything here is in float64, as pairs where that is the working precision, so that a row is rounded once. The loops run
+# over the lanes of a tile and vectorise; a row alone is one lane.
+
+cdef extern from *:
+    """
+    /* A hair above the smallest normal number: products of two roundings stay normal. */
+    #define SMALLEST_F32 (0x1p-126 * (1 + 0x1p-20))
+    #define SMALLEST_F64 (0x1p-1022 * (1 + 0x1p-49))
+    #define NAN_F64 (INF_F64 - INF_F64)
+    """
+    const double SMALLEST_F32, SMALLEST_F64, NAN_F64
+
+cdef struct RowState:    # mergeable: the sum of exponentials is (1 + high + low) exp(max)
+    double max
+    double high
+    double low
+
+cdef struct Ends:        # one entry for each lane
+    # given: the row's state, and of a loss the target's class and logit, the weights (0 kept: the row is ignored)
+    double max[64]
+    double high[64]
+    double low[64]
+    Py_ssize_t target[64]
+    double logit[64]
+    double deficit[64]           # the sum of weight (max - x), for label smoothing
+    double class_weight[64]
+    double row_weight[64]
+    double kept[64]
+    # from these
+    double total[64]             # 1 + rest
+    double inverse[64]           # 1 / (1 + rest)
+    double log_high[64]          # log(1 + rest)
+    double log_low[64]
+    double value[64]             # the row's own result: logsumexp or loss
+    # how a row of exp_scaled values e becomes a row of results: (e if e >= floor else 0) scale - offset weight
+    double shift[64]
+    double log_total[64]
+    double scale[64]
+    double floor[64]             # NaN: nothing passes
+    double offset[64]
+    double target_entry[64]      # written over the entry of target; target -1: none
+
+
+cdef inline bint is_infinite(double x) noexcept nogil:
+    return fabs(x) == INF_F64
+
+
+cdef inline double finite_or_zero(double x) noexcept nogil:
+    return 0 if fabs(x) == INF_F64 else x
+
+
+cdef inline double settle(Pair sum) noexcept nogil:
+    """A pair as one number; beside an infinite sum the low part is no number."""
+    return sum.high if sum.high - sum.high != 0 else sum.high + sum.low
+
+
+cdef inline void add_to(Pair* sum, double term) noexcept nogil:
+    cdef Pair step = two_sum(sum.high, term)
+    sum.high = step.high
+    sum.low += step.low
+
+
+cdef inline double smallest(const real* like) noexcept nogil:
+    if real is float:
+        return SMALLEST_F32
+    else:
+        return SMALLEST_F64
+
+
+cdef RowState merge_states(const RowState* states, Py_ssize_t stride, Py_ssize_t count) noexcept nogil:
+    """The state of a row from the states of its blocks, in their order."""
+    cdef RowState merged = states[0]
+    cdef Pair rest
+    cdef Pair term
+    cdef double factor
+    cdef Py_ssize_t b, largest = 0
+    cdef const RowState* block
+    for b in range(1, count):
+        if states[b * stride].max > merged.max:
+            merged.max = states[b * stride].max
+            largest = b
+    rest.high = states[largest * stride].high
+    rest.low = states[largest * stride].low
+    for b in range(count):
+        if b == largest:
+            continue
+        block = &states[b * stride]
+        # the block's maximum stands for 1 exp(block.max - max); beside an infinite one only a NaN counts
+        factor = exp_scaled_f64(block.max - merged.max) * (1.0 / 9007199254740992.0)
+        if is_infinite(block.max) or is_infinite(merged.max):
+            factor = 0
+        term = two_sum(1, block.high)
+        add_to(&rest, (term.high + (term.low + block.low)) * factor)
+    rest = fast_two_sum(rest.high, rest.low)
+    merged.high = rest.high
+    merged.low = rest.low
+    return merged
+
+
+cdef inline void set_state(Ends* ends, int l, const RowState* state) noexcept nogil:
+    ends.max[l] = state.max
+    ends.high[l] = state.high
+    ends.low[l] = state.low
+
+
+cdef inline void finish_totals(Ends* ends, int count) noexcept nogil:
+    cdef Pair sum, logarithm
+    cdef double inverse
+    cdef int l
+    for l in range(count):
+        sum = two_sum(1, ends.high[l])
+        sum.low = sum.low + ends.low[l]
+        # one Newton step on the rounded reciprocal takes in the low part
+        inverse = 1 / sum.high
+        logarithm = log_pair(sum.high, sum.low * inverse)
+        ends.total[l] = sum.high
+        ends.inverse[l] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
+        ends.log_high[l] = logarithm.high
+        ends.log_low[l] = logarithm.low
+
+
+cdef inline void finish_lse(Ends* ends, int count) noexcept nogil:
+    cdef Pair sum
+    cdef int l
+    for l in range(count):
+        sum = two_sum(ends.max[l], ends.log_high[l])
+        ends.value[l] = sum.high if is_infinite(ends.max[l]) else sum.high + (sum.low + ends.log_low[l])
+
+
+cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcept nogil:
+    """For softmax and log-softmax: NaN everywhere for a row whose maximum is infinite or that holds a NaN."""
+    cdef double not_a_number
+    cdef int l
+    for l in range(count):
+        not_a_number = ends.max[l] - ends.max[l]
+        ends.shift[l] = finite_or_zero(ends.max[l])
+        ends.log_total[l] = ends.log_high[l] + not_a_number
+        ends.scale[l] = ends.inverse[l] * unscale(like) + not_a_number
+        ends.floor[l] = ends.total[l] * (smallest(like) / unscale(like)) + not_a_number
+        ends.offset[l] = 0
+        ends.target[l] = -1
+
+
+cdef inline void open_loss(const Job* job, Ends* ends, int l, Py_ssize_t row, const real* like) noexcept nogil:
+    """What a loss needs to know of its row, the logit apart."""
+    cdef const real* weight = <const real*>job.weight
+    cdef Py_ssize_t target = job.target[row]
+    cdef double row_weight = job.sample_weight[row] if job.sample_weight != NULL else 1
+    cdef bint kept = target != job.ignore_index and row_weight != 0
+    ends.target[l] = target if kept else -1
+    ends.kept[l] = kept
+    ends.row_weight[l] = row_weight if kept else 0
+    ends.class_weight[l] = weight[target] if kept and weight != NULL else 1
+    ends.logit[l] = 0
+    ends.deficit[l] = 0
+
+
+cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nogil:
+    """loss = row_weight [(1 - eps) w_t (lse - x_t) + eps / K (sum of w (lse - x))], lse - x = (max - x) + log(1 + rest)."""
+    cdef Pair gap, sum
+    cdef double likelihood, smooth, loss
+    cdef double share = job.smoothing / job.layout.row.size
+    cdef int l
+    for l in range(count):
+        gap = two_sum(ends.max[l], -ends.logit[l])
+        sum = two_sum(gap.high, ends.log_high[l])
+        likelihood = sum.high if is_infinite(ends.logit[l]) else sum.high + (sum.low + (gap.low + ends.log_low[l]))
+        likelihood = likelihood + (ends.max[l] - ends.max[l])       # NaN for a row without a finite maximum
+        loss = ends.class_weight[l] * likelihood
+        if job.smoothing > 0:
+            smooth = share * (ends.deficit[l] + job.weight_total * (ends.log_high[l] + ends.log_low[l]))
+            loss = (1 - job.smoothing) * loss + smooth
+        ends.value[l] = ends.row_weight[l] * loss if ends.kept[l] != 0 else 0
+
+
+cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """d loss / d x_c = row_scale [A p_c - (1 - eps) w_t (c == t) - eps / K w_c], A = (1 - eps) w_t + eps / K sum(w)."""
+    cdef double share = job.smoothing / job.layout.row.size
+    cdef double row_scale, height, others, e_target, entry, not_a_number
+    cdef bint zero
+    cdef int l
+    for l in range(count):
+        row_scale = ends.row_weight[l] * job.grad_scale
+        height = (1 - job.smoothing) * ends.class_weight[l] + share * job.weight_total
+        not_a_number = ends.max[l] - ends.max[l]
+        ends.shift[l] = finite_or_zero(ends.max[l])
+        # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
+        e_target = exp_scaled(real_of(ends.logit[l], like) - real_of(ends.shift[l], like)) * unscale(like)
+        others = ((1 - e_target) + ends.high[l]) + ends.low[l]
+        entry = row_scale * (share * (job.weight_total - ends.class_weight[l]) - height * (others * ends.inverse[l]))
+        entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
+        # an ignored row is zero, as is one of nothing but -inf
+        zero = (ends.kept[l] == 0) | ((ends.max[l] == -INF_F64) & (ends.high[l] == 0))
+        ends.scale[l] = 0 if zero else ends.inverse[l] * unscale(like) * (row_scale * height) + not_a_number
+        ends.floor[l] = NAN_F64 if zero else ends.total[l] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
+        ends.offset[l] = 0 if zero else row_scale * share
+        ends.target_entry[l] = 0 if zero else entry
+
+
+cdef inline void store_value(const Job* job, Py_ssize_t row, double value, Pair* loss_sum, const real* like) noexcept nogil:
+    if job.mode == LOSS:
+        add_to(loss_sum, value)
+        if job.loss != NULL:
+            (<real*>job.loss)[row] = real_of(value, like)
+    elif job.lse != NULL:
+        (<real*>job.lse)[row] = real_of(value, like)
+
+
+cdef inline void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """From states to results: each row's own value, and what writing its row takes."""
+    finish_totals(ends, count)
+    if job.mode == LOSS:
+        finish_loss(job, ends, count)
+        if job.out.data != NULL:
+            finish_gradient(job, ends, count, like)
+    else:
+        finish_lse(ends, count)
+        if job.out.data != NULL:
+            finish_softmax(ends, count, like)

@@ -1,0 +1,193 @@
+# How rows and their elements lie in memory, and the copies between strided memory and a contiguous scratch.
+# Strides are in bytes throughout.
+
+cdef extern from *:
+    """
+    #define MAX_AXES 64
+    static inline float load_f32(const char* p, int swapped) {
+        uint32_t u; float x; memcpy(&u, p, 4);
+        if (swapped) u = (u >> 24) | ((u >> 8) & 0xff00u) | ((u << 8) & 0xff0000u) | (u << 24);
+        memcpy(&x, &u, 4); return x; }
+    static inline double load_f64(const char* p, int swapped) {
+        uint64_t u; memcpy(&u, p, 8);
+        if (swapped) {
+            u = ((u & 0x00ff00ff00ff00ffull) << 8) | ((u >> 8) & 0x00ff00ff00ff00ffull);
+            u = ((u & 0x0000ffff0000ffffull) << 16) | ((u >> 16) & 0x0000ffff0000ffffull);
+            u = (u << 32) | (u >> 32); }
+        return from_bits(u); }
+    """
+    const int MAX_AXES
+    float load_f32(const char*, int) noexcept nogil
+    double load_f64(const char*, int) noexcept nogil
+
+cdef struct Axes:
+    int count
+    Py_ssize_t size         # product of the lengths
+    Py_ssize_t length[64]
+
+cdef struct Operand:
+    char* data              # NULL: not given
+    bint addressable        # aligned and in native byte order: may be read through a pointer to its type
+    bint swapped
+    bint contiguous_row     # addressable, and a row is one unit-stride run
+    bint contiguous_lanes   # addressable, and neighbouring rows are neighbours in memory
+    Py_ssize_t batch_stride[64]
+    Py_ssize_t row_stride[64]
+
+cdef struct Layout:
+    Axes batch              # n_rows = batch.size
+    Axes row                # n = row.size
+
+
+cdef inline Py_ssize_t offset_of(const Axes* axes, const Py_ssize_t* stride, Py_ssize_t index) noexcept nogil:
+    """Byte offset of the index-th element in C order over the axes."""
+    cdef Py_ssize_t offset = 0
+    cdef Py_ssize_t quotient
+    cdef int axis = axes.count - 1
+    while axis > 0:
+        quotient = index // axes.length[axis]
+        offset += (index - quotient * axes.length[axis]) * stride[axis]
+        index = quotient
+        axis -= 1
+    if axis == 0:
+        offset += index * stride[0]
+    return offset
+
+
+cdef inline real load(const char* p, bint swapped, const real* like) noexcept nogil:
+    if real is float:
+        return load_f32(p, swapped)
+    else:
+        return load_f64(p, swapped)
+
+
+cdef inline void gather_run(const char* source, Py_ssize_t stride, const Operand* operand, Py_ssize_t count, real* to,
+                            Py_ssize_t step) noexcept nogil:
+    """to[i * step] = the element at source + i * stride."""
+    cdef Py_ssize_t i
+    if not operand.addressable:
+        for i in range(count):
+            to[i * step] = load(source + i * stride, operand.swapped, to)
+    elif stride == <Py_ssize_t>sizeof(real) and step == 1:
+        memcpy(to, source, count * sizeof(real))
+    elif stride == <Py_ssize_t>sizeof(real):
+        for i in range(count):
+            to[i * step] = (<const real*>source)[i]
+    else:
+        for i in range(count):
+            to[i * step] = (<const real*>(source + i * stride))[0]
+
+
+cdef inline void scatter_run(const real* source, Py_ssize_t step, Py_ssize_t count, const Operand* operand, char* to,
+                             Py_ssize_t stride) noexcept nogil:
+    """The element at to + i * stride = source[i * step]."""
+    cdef Py_ssize_t i
+    if not operand.addressable:
+        for i in range(count):
+            memcpy(to + i * stride, source + i * step, sizeof(real))
+    elif stride == <Py_ssize_t>sizeof(real) and step == 1:
+        memcpy(to, source, count * sizeof(real))
+    elif stride == <Py_ssize_t>sizeof(real):
+        for i in range(count):
+            (<real*>to)[i] = source[i * step]
+    else:
+        for i in range(count):
+            (<real*>(to + i * stride))[0] = source[i * step]
+
+
+cdef inline void fill_masked_run(const char* mask, Py_ssize_t stride, Py_ssize_t count, real fill, real* to,
+                                 Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        if not mask[i * stride]:
+            to[i * step] = fill
+
+
+cdef inline Py_ssize_t run_length(const Axes* row, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    """How many of the elements from `start` on lie on one run of the innermost axis."""
+    cdef Py_ssize_t innermost, left
+    if row.count <= 1:
+        return count
+    innermost = row.length[row.count - 1]
+    left = innermost - start % innermost
+    return left if left < count else count
+
+
+cdef inline Py_ssize_t run_stride(const Axes* row, const Py_ssize_t* stride) noexcept nogil:
+    return stride[row.count - 1] if row.count > 0 else 0
+
+
+cdef inline void gather(const Operand* operand, const Axes* row, const char* base, Py_ssize_t start, Py_ssize_t count,
+                        real* to, Py_ssize_t step) noexcept nogil:
+    """Elements start .. start + count of the row at `base`, to[0], to[step], ..."""
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t run
+    while done < count:
+        run = run_length(row, start + done, count - done)
+        gather_run(base + offset_of(row, operand.row_stride, start + done), run_stride(row, operand.row_stride), operand, run,
+                   to + done * step, step)
+        done += run
+
+
+cdef inline void scatter(const real* source, Py_ssize_t step, const Operand* operand, const Axes* row, char* base,
+                         Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t run
+    while done < count:
+        run = run_length(row, start + done, count - done)
+        scatter_run(source + done * step, step, run, operand, base + offset_of(row, operand.row_stride, start + done),
+                    run_stride(row, operand.row_stride))
+        done += run
+
+
+cdef inline void fill_masked(const Operand* mask, const Axes* row, const char* base, Py_ssize_t start, Py_ssize_t count,
+                             real fill, real* to, Py_ssize_t step) noexcept nogil:
+    """Put `fill` where the mask is False."""
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t run
+    while done < count:
+        run = run_length(row, start + done, count - done)
+        fill_masked_run(base + offset_of(row, mask.row_stride, start + done), run_stride(row, mask.row_stride), run, fill,
+                        to + done * step, step)
+        done += run
+
+
+cdef inline Py_ssize_t* strides_of(Operand* operand, bint of_row) noexcept nogil:
+    if of_row:
+        return &operand.row_stride[0]
+    return &operand.batch_stride[0]
+
+
+cdef bint mergeable(Operand** operands, int n_operands, bint of_row, int axis, Py_ssize_t inner_length) noexcept nogil:
+    """Whether axis and the one inside it are one axis to every operand."""
+    cdef int k
+    cdef Py_ssize_t* stride
+    for k in range(n_operands):
+        stride = strides_of(operands[k], of_row)
+        if stride[axis] != stride[axis + 1] * inner_length:
+            return False
+    return True
+
+
+cdef void coalesce(Axes* axes, Operand** operands, int n_operands, bint of_row) noexcept nogil:
+    """Drop axes of length one and join neighbours that are one run to every operand."""
+    cdef int axis, k
+    cdef int kept = 0
+    cdef Py_ssize_t* stride
+    axes.size = 1
+    for axis in range(axes.count):
+        axes.size *= axes.length[axis]
+        if axes.length[axis] == 1:
+            continue
+        axes.length[kept] = axes.length[axis]
+        for k in range(n_operands):
+            stride = strides_of(operands[k], of_row)
+            stride[kept] = stride[axis]
+        if kept > 0 and mergeable(operands, n_operands, of_row, kept - 1, axes.length[kept]):
+            axes.length[kept - 1] *= axes.length[kept]
+            for k in range(n_operands):
+                stride = strides_of(operands[k], of_row)
+                stride[kept - 1] = stride[kept]
+        else:
+            kept += 1
+    axes.count = kept

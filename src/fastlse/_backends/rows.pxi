@@ -1,0 +1,264 @@
+# The kernel along the row: one row after the other, lanes along the row.
+#
+# A row is cut into blocks of BLOCK elements, each of which gives a RowState; a row longer than a block is their merger, so
+# that memory is read once for the sum and blocks may be shared out to threads. A block is walked in chunks: memory that is
+# one unit-stride run is used where it lies, anything else is gathered into a scratch of one chunk.
+
+cdef extern from *:
+    """
+    #define CHUNK 4096
+    #define BLOCK_F32 65536
+    #define BLOCK_F64 32768
+    """
+    const Py_ssize_t CHUNK, BLOCK_F32, BLOCK_F64
+
+cdef struct Row:
+    Py_ssize_t index
+    const char* x
+    const char* where
+    char* out
+    Py_ssize_t gathered      # the start of the chunk that lies in x_scratch, -1 for none
+    char* x_scratch          # CHUNK elements each
+    char* out_scratch
+
+
+cdef inline Py_ssize_t block_length(const real* like) noexcept nogil:
+    if real is float:
+        return BLOCK_F32
+    else:
+        return BLOCK_F64
+
+
+cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const real* like) noexcept nogil:
+    cdef Row row
+    row.index = index
+    row.x = job.x.data + offset_of(&job.layout.batch, job.x.batch_stride, index)
+    row.where = NULL
+    row.out = NULL
+    if job.where.data != NULL:
+        row.where = job.where.data + offset_of(&job.layout.batch, job.where.batch_stride, index)
+    if job.out.data != NULL:
+        row.out = job.out.data + offset_of(&job.layout.batch, job.out.batch_stride, index)
+    row.gathered = -1
+    row.x_scratch = scratch
+    row.out_scratch = scratch + CHUNK * sizeof(real)
+    return row
+
+
+cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
+    """Elements start .. start + count of the row as one run; what the mask leaves out is -inf."""
+    cdef real* scratch = <real*>row.x_scratch
+    if job.x.contiguous_row and row.where == NULL:
+        return <const real*>row.x + start
+    if row.gathered != start:
+        gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
+        if row.where != NULL:
+            fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
+        row.gathered = start
+    return scratch
+
+
+cdef inline double element(const Job* job, const Row* row, Py_ssize_t index, const real* like) noexcept nogil:
+    return load(row.x + offset_of(&job.layout.row, job.x.row_stride, index), job.x.swapped, like)
+
+
+cdef inline Py_ssize_t block_max(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t stop, RowState* state,
+                                 const real* like) noexcept nogil:
+    """Set the block's maximum (and the whole state if that is +inf); return where it first stands, -1 for nowhere."""
+    cdef real largest = real_of(-INF_F64, like)
+    cdef real of_chunk
+    cdef const real* x
+    cdef Py_ssize_t position = -1
+    cdef Py_ssize_t at = start
+    cdef Py_ssize_t count
+    while at < stop:
+        count = least(CHUNK, stop - at)
+        x = fetch(job, row, at, count, like)
+        of_chunk = run_max(x, count)
+        if of_chunk > largest:
+            largest = of_chunk
+            position = at + run_find(x, count, largest)
+        at += count
+    state.max = largest
+    return position
+
+
+cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t position, real* e_out,
+                           RowState* state, const real* like) noexcept nogil:
+    """Set the block's rest, given its maximum; store the exponentials at e_out + index unless that is NULL."""
+    cdef Sum sum
+    cdef Pair rest
+    cdef const real* x
+    cdef real shift = real_of(finite_or_zero(state.max), like)
+    cdef bint has_nan = False
+    cdef Py_ssize_t at = start
+    cdef Py_ssize_t count
+    clear(&sum)
+    while at < stop:
+        count = least(CHUNK, stop - at)
+        x = fetch(job, row, at, count, like)
+        if state.max == INF_F64:
+            has_nan = has_nan or run_has_nan(x, count)
+        run_sum_exp(x, count, shift, position - at, e_out + at if e_out != NULL else NULL, &sum)
+        at += count
+    rest = total(&sum, like)
+    state.high = rest.high * unscale(like)
+    state.low = rest.low * unscale(like)
+    if state.max == INF_F64:
+        # the sum is no number there; all that counts is whether the row holds a NaN
+        state.high = INF_F64 - INF_F64 if has_nan else 0
+        state.low = 0
+
+
+cdef inline double row_deficit(const Job* job, Row* row, double max, const real* like) noexcept nogil:
+    """The sum of weight (max - x) over the row."""
+    cdef Sum sum
+    cdef const real* x
+    cdef const real* weight = <const real*>job.weight
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t count
+    clear(&sum)
+    while at < job.layout.row.size:
+        count = least(CHUNK, job.layout.row.size - at)
+        x = fetch(job, row, at, count, like)
+        run_sum_deficit(x, count, real_of(max, like), weight + at if weight != NULL else NULL, &sum)
+        at += count
+    return settled_total(&sum, like)
+
+
+cdef void write_row(const Job* job, Row* row, const Ends* ends, Py_ssize_t start, Py_ssize_t stop, const real* kept,
+                    const real* like) noexcept nogil:
+    """Write elements start .. stop of the results. kept: the row's stored exponentials, or NULL to compute them again."""
+    cdef real shift = real_of(ends.shift[0], like)
+    cdef real log_total = real_of(ends.log_total[0], like)
+    cdef real scale = real_of(ends.scale[0], like)
+    cdef real floor = real_of(ends.floor[0], like)
+    cdef real offset = real_of(ends.offset[0], like)
+    cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
+    cdef const real* weight = <const real*>job.weight
+    cdef real* to
+    cdef Py_ssize_t target = ends.target[0]
+    cdef Py_ssize_t at = start
+    cdef Py_ssize_t count
+    while at < stop:
+        count = least(CHUNK, stop - at)
+        to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
+        if job.mode == LOG_SOFTMAX:
+            run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
+        else:
+            if kept == NULL:
+                run_exp(fetch(job, row, at, count, like), count, shift, to)
+            if job.smoothing > 0:
+                run_scale_minus(to, count, scale, floor, offset, weight + at if weight != NULL else NULL)
+            else:
+                run_scale(to, count, scale, floor)
+            if at <= target < at + count:
+                to[target - at] = real_of(ends.target_entry[0], like)
+        if row.where != NULL:
+            fill_masked(&job.where, &job.layout.row, row.where, at, count, masked, to, 1)
+        if not job.out.contiguous_row:
+            scatter(<const real*>to, 1, &job.out, &job.layout.row, row.out, at, count)
+        at += count
+
+
+cdef void ignore_row(const Job* job, Row* row, Pair* loss_sum, const real* like) noexcept nogil:
+    """Loss and gradient zero, whatever the row holds."""
+    cdef real* zeros = <real*>row.out_scratch
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Py_ssize_t at = 0
+    store_value(job, row.index, 0, loss_sum, like)
+    if row.out == NULL:
+        return
+    if job.out.contiguous_row:
+        memset(row.out, 0, n * sizeof(real))
+        return
+    memset(zeros, 0, CHUNK * sizeof(real))
+    while at < n:
+        scatter(<const real*>zeros, 1, &job.out, &job.layout.row, row.out, at, least(CHUNK, n - at))
+        at += CHUNK
+
+
+cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
+    """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.n_blocks > 1:
+        return NULL
+    if job.out.contiguous_row:
+        return <real*>row.out
+    return <real*>row.out_scratch if job.layout.row.size <= CHUNK else NULL
+
+
+cdef void process_row(const Job* job, Py_ssize_t index, char* scratch, Pair* loss_sum, const real* like) noexcept nogil:
+    cdef Row row = open_row(job, index, scratch, like)
+    cdef RowState* states = <RowState*>(scratch + job.states_at)
+    cdef RowState state
+    cdef Ends ends
+    cdef real* kept = keep_at(job, <const Row*>&row, like)
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Py_ssize_t block, position
+    if job.mode == LOSS:
+        open_loss(job, &ends, 0, index, like)
+        if ends.kept[0] == 0:
+            ignore_row(job, &row, loss_sum, like)
+            return
+        ends.logit[0] = element(job, &row, ends.target[0], like)
+    if job.n_blocks == 1:
+        position = block_max(job, &row, 0, n, &state, like)
+        if job.smoothing > 0:
+            ends.deficit[0] = row_deficit(job, &row, state.max, like)     # before the exponentials may overwrite x
+        block_sum(job, &row, 0, n, position, kept, &state, like)
+    else:
+        for block in range(job.n_blocks):
+            block_task(job, index, block, scratch, &states[block], <const Ends*>NULL, like)
+        state = merge_states(<const RowState*>states, 1, job.n_blocks)
+        if job.smoothing > 0:
+            ends.deficit[0] = row_deficit(job, &row, state.max, like)
+    set_state(&ends, 0, <const RowState*>&state)
+    finish(job, &ends, 1, like)
+    store_value(job, index, ends.value[0], loss_sum, like)
+    if row.out != NULL:
+        write_row(job, &row, <const Ends*>&ends, 0, n, <const real*>kept, like)
+
+
+cdef void process_long_row(const Job* job, Py_ssize_t index, char* scratch, int n_threads, Pair* loss_sum,
+                           const real* like) noexcept nogil:
+    """process_row for many blocks, shared out to threads: the same states, merged in the same order."""
+    cdef Row row = open_row(job, index, scratch, like)
+    cdef RowState* states = <RowState*>(scratch + job.states_at)
+    cdef RowState state
+    cdef Ends ends
+    cdef Py_ssize_t block
+    if job.mode == LOSS:
+        open_loss(job, &ends, 0, index, like)
+        if ends.kept[0] == 0:
+            ignore_row(job, &row, loss_sum, like)
+            return
+        ends.logit[0] = element(job, &row, ends.target[0], like)
+    for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
+        block_task(job, index, block, scratch + threadid() * job.scratch_size, &states[block], <const Ends*>NULL, like)
+    state = merge_states(<const RowState*>states, 1, job.n_blocks)
+    if job.smoothing > 0:
+        ends.deficit[0] = row_deficit(job, &row, state.max, like)
+    set_state(&ends, 0, <const RowState*>&state)
+    finish(job, &ends, 1, like)
+    store_value(job, index, ends.value[0], loss_sum, like)
+    if row.out != NULL:
+        for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
+            block_task(job, index, block, scratch + threadid() * job.scratch_size, <RowState*>NULL, <const Ends*>&ends, like)
+
+
+cdef void block_task(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, RowState* state,
+                     const Ends* ends, const real* like) noexcept nogil:
+    """One block of a shared row: its state, or its part of the results."""
+    cdef Row row = open_row(job, index, scratch, like)
+    cdef Py_ssize_t start = block * block_length(like)
+    cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
+    cdef Py_ssize_t position
+    if ends == NULL:
+        position = block_max(job, &row, start, stop, state, like)
+        block_sum(job, &row, start, stop, position, <real*>NULL, state, like)
+    else:
+        write_row(job, &row, ends, start, stop, <const real*>NULL, like)

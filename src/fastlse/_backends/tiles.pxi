@@ -1,0 +1,485 @@
+# The kernel across problems: LANES rows side by side, lane l working on row l. It serves short rows, loaded as a tile of
+# n x LANES numbers, and rows that are neighbours in memory (axis 0 of a C-ordered array), read where they lie.
+#
+# A row's numbers are added up in the order of lanes.pxi, so both kernels give the same bits.
+
+cdef extern from *:
+    """
+    #define TILE_BYTES 131072      /* a tile up to this size is gathered once and stays in L2 */
+    """
+    const Py_ssize_t TILE_BYTES
+
+cdef struct Tile:
+    Py_ssize_t first             # the row of lane 0
+    int count                    # rows; the lanes behind them hold arbitrary finite numbers
+    bint resident                # the whole tile fits into x_scratch
+    bint gathered                # ... and is there
+    bint x_adjacent              # the rows are neighbours in memory
+    bint out_adjacent
+    char* x_scratch              # the tile, or one group of it
+    char* out_scratch
+    char* parts                  # the sums: 16 x LANES doubles
+    Py_ssize_t x_offset[64]
+    Py_ssize_t where_offset[64]
+    Py_ssize_t out_offset[64]
+
+
+cdef inline void lane_offsets(const Axes* batch, const Py_ssize_t* stride, Py_ssize_t first, int count,
+                              Py_ssize_t* offset) noexcept nogil:
+    cdef int l
+    for l in range(count):
+        offset[l] = offset_of(batch, stride, first + l)
+
+
+cdef inline bint adjacent(const Job* job, const Operand* operand, Py_ssize_t first, int count) noexcept nogil:
+    """Whether these rows are one run in memory, element by element."""
+    cdef const Axes* batch = &job.layout.batch
+    cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
+    return operand.contiguous_lanes and first % innermost + count <= innermost
+
+
+cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t tile_rows
+    tile.first = first
+    tile.count = count
+    tile.resident = job.layout.row.size * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES
+    tile.gathered = False
+    tile.x_adjacent = adjacent(job, &job.x, first, count) and job.where.data == NULL and count == lanes
+    tile.out_adjacent = job.out.data != NULL and adjacent(job, &job.out, first, count) and count == lanes
+    tile_rows = job.layout.row.size if tile.resident else lanes
+    tile.parts = scratch
+    tile.x_scratch = scratch + 16 * lanes * sizeof(double)
+    tile.out_scratch = tile.x_scratch + tile_rows * lanes * sizeof(real)
+    lane_offsets(&job.layout.batch, job.x.batch_stride, first, count, tile.x_offset)
+    if job.where.data != NULL:
+        lane_offsets(&job.layout.batch, job.where.batch_stride, first, count, tile.where_offset)
+    if job.out.data != NULL:
+        lane_offsets(&job.layout.batch, job.out.batch_stride, first, count, tile.out_offset)
+
+
+cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nogil:
+    """Bytes that open_tile shares out."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t tile_rows = n if n * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES else lanes
+    return 16 * lanes * sizeof(double) + 2 * tile_rows * lanes * sizeof(real)
+
+
+cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, real* to) noexcept nogil:
+    """Elements start .. start + count of every row: element i of lane l at to[i * LANES + l]."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* source
+    cdef Py_ssize_t i
+    cdef int l
+    if job.x.contiguous_row and job.where.data == NULL:
+        # short rows of a C-ordered array: most common, so spelt out
+        for l in range(tile.count):
+            source = <const real*>(job.x.data + tile.x_offset[l]) + start
+            for i in range(count):
+                to[i * lanes + l] = source[i]
+        return
+    for l in range(tile.count):
+        gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[l], start, count, to + l, lanes)
+        if job.where.data != NULL:
+            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[l], start, count,
+                        real_of(-INF_F64, to), to + l, lanes)
+
+
+cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t* step,
+                                     const real* like) noexcept nogil:
+    """Elements start .. start + count of all lanes: address of the first and the distance of the next, in bytes."""
+    cdef int lanes = 64 if real is float else 32
+    if tile.x_adjacent:
+        step[0] = run_stride(&job.layout.row, job.x.row_stride)
+        return job.x.data + tile.x_offset[0] + start * step[0]
+    step[0] = lanes * sizeof(real)
+    if tile.resident:
+        if not tile.gathered:
+            gather_tile(job, tile, 0, job.layout.row.size, <real*>tile.x_scratch)
+            tile.gathered = True
+        return tile.x_scratch + start * step[0]
+    gather_tile(job, tile, start, count, <real*>tile.x_scratch)
+    return tile.x_scratch
+
+
+cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, real* largest, real* position) noexcept nogil:
+    """Each lane's maximum over elements start .. stop, and where it first stands counted from start (-1: nowhere)."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* x
+    cdef const char* rows
+    cdef Py_ssize_t i, step, count
+    cdef Py_ssize_t at = start
+    cdef real where_now
+    cdef int l
+    for l in range(lanes):
+        largest[l] = real_of(-INF_F64, largest)
+        position[l] = -1
+    while at < stop:
+        count = least(lanes, stop - at)
+        rows = tile_rows_at(job, tile, at, count, &step, <const real*>largest)
+        for i in range(count):
+            x = <const real*>(rows + i * step)
+            where_now = <real>(at + i - start)
+            for l in range(lanes):
+                position[l] = where_now if x[l] > largest[l] else position[l]
+                largest[l] = x[l] if x[l] > largest[l] else largest[l]
+        at += count
+
+
+cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, RowState* states, const real* like) noexcept nogil:
+    """For lanes with maximum +inf: NaN as the rest if the row holds a NaN, else 0."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* x
+    cdef Py_ssize_t i, step, count
+    cdef const char* rows
+    cdef Py_ssize_t at = start
+    cdef int l
+    for l in range(lanes):
+        if states[l].max == INF_F64:
+            states[l].high = 0
+            states[l].low = 0
+    while at < stop:
+        count = least(lanes, stop - at)
+        rows = tile_rows_at(job, tile, at, count, &step, like)
+        for i in range(count):
+            x = <const real*>(rows + i * step)
+            for l in range(lanes):
+                if states[l].max == INF_F64 and x[l] != x[l]:
+                    states[l].high = INF_F64 - INF_F64
+        at += count
+
+
+cdef inline void lane_exp(const real* x, const real* shift, real* e) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = exp_scaled(x[l] - shift[l])
+
+
+cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        to[l] = source[l]
+
+
+cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        term[l] = weight * (max[l] - x[l])
+
+
+cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
+    """Zero in the lanes whose maximum stands here."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = <real>0 if position[l] == at else e[l]
+
+
+cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:
+    """The first terms for position j."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        parts[j * lanes + l] = term[l]
+        if real is double:
+            parts[(8 + j) * lanes + l] = 0
+
+
+cdef inline void lane_add(const real* term, double* parts, int j) noexcept nogil:
+    """add_group of lanes.pxi for position j, one sum for each lane."""
+    cdef int lanes = 64 if real is float else 32
+    cdef double* high = parts + j * lanes
+    cdef double* low = parts + (8 + j) * lanes
+    cdef double sum, from_term
+    cdef int l
+    if real is float:
+        for l in range(lanes):
+            high[l] += term[l]
+    else:
+        for l in range(lanes):
+            sum = high[l] + term[l]
+            from_term = sum - high[l]
+            low[l] += (high[l] - (sum - from_term)) + (term[l] - from_term)
+            high[l] = sum
+
+
+cdef inline void lane_total(double* parts, int used, const real* like) noexcept nogil:
+    """total of lanes.pxi: the tree over the positions, into position 0. Positions from `used` on are zero: skipped."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int half = 8 if real is float else 4
+    cdef int j, l
+    cdef double* high
+    cdef double* low
+    cdef double* high2
+    cdef double* low2
+    cdef double sum, from_second
+    while half >= 1:
+        for j in range(half):
+            if j + half >= used:
+                break
+            high = parts + j * lanes
+            high2 = parts + (j + half) * lanes
+            if real is float:
+                for l in range(lanes):
+                    high[l] += high2[l]
+            else:
+                low = parts + (8 + j) * lanes
+                low2 = parts + (8 + j + half) * lanes
+                for l in range(lanes):
+                    sum = high[l] + high2[l]
+                    from_second = sum - high[l]
+                    low[l] = (low[l] + low2[l]) + ((high[l] - (sum - from_second)) + (high2[l] - from_second))
+                    high[l] = sum
+        half //= 2
+
+
+cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, bint of_deficit, const real* shift,
+                          const real* position, char* e_out, Py_ssize_t e_step, Pair* sums) noexcept nogil:
+    """Each lane's sum over elements start .. stop.
+
+    Either of exp_scaled(x - shift) without the element at `position`; the exponentials of element i then go to
+    e_out + i * e_step, unless e_out is NULL. Or, of_deficit, of weight (shift - x).
+    """
+    cdef const real* weight = <const real*>job.weight
+    cdef int lanes = 64 if real is float else 32
+    cdef int width = 16 if real is float else 8
+    cdef double* parts = <double*>tile.parts
+    cdef real quarter[4][64]
+    cdef const char* rows
+    cdef Py_ssize_t step, count, i
+    cdef Py_ssize_t at = start
+    cdef int j, q, l, quarters
+    while at < stop:
+        count = least(lanes, stop - at)
+        rows = tile_rows_at(job, tile, at, count, &step, shift)
+        for j in range(<int>least(width, count)):
+            quarters = <int>((count - j + width - 1) // width)
+            for q in range(quarters):
+                i = j + q * width
+                if of_deficit:
+                    lane_deficit(<const real*>(rows + i * step), shift, weight[at + i] if weight != NULL else 1, quarter[q])
+                    continue
+                lane_exp(<const real*>(rows + i * step), shift, quarter[q])
+                if e_out != NULL:
+                    lane_copy(<const real*>quarter[q], <real*>(e_out + (at + i) * e_step))
+                lane_drop(quarter[q], position, <real>(at + i - start))
+            # (q0 + q1) + (q2 + q3), what is missing being zero
+            if quarters > 1:
+                for l in range(lanes):
+                    quarter[0][l] += quarter[1][l]
+            if quarters == 3:
+                for l in range(lanes):
+                    quarter[0][l] += quarter[2][l]
+            if quarters == 4:
+                for l in range(lanes):
+                    quarter[0][l] += quarter[2][l] + quarter[3][l]
+            if at == start:
+                lane_set(<const real*>quarter[0], parts, j)
+            else:
+                lane_add(<const real*>quarter[0], parts, j)
+        at += count
+    lane_total(parts, <int>least(width, stop - start), shift)
+    for l in range(lanes):
+        sums[l].high = parts[l]
+        sums[l].low = 0 if real is float else parts[8 * lanes + l]
+
+
+cdef inline void tile_deficit(const Job* job, Tile* tile, const RowState* states, double* deficit, const real* like) noexcept nogil:
+    """row_deficit for every lane."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real max[64]
+    cdef Pair sums[64]
+    cdef int l
+    for l in range(lanes):
+        max[l] = real_of(states[l].max, like)
+    tile_sum(job, tile, 0, job.layout.row.size, True, <const real*>max, <const real*>NULL, NULL, 0, sums)
+    for l in range(lanes):
+        deficit[l] = settle(sums[l])
+
+
+cdef inline void tile_states(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
+                             double* deficit, RowState* states, const real* like) noexcept nogil:
+    """The state of elements start .. stop for every lane; deficit, unless NULL: the sums of weight (max - x) over them."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real shift[64]
+    cdef real position[64]
+    cdef Pair sums[64]
+    cdef Pair rest
+    cdef bint infinite = False
+    cdef int l
+    tile_max(job, tile, start, stop, shift, position)
+    for l in range(lanes):
+        states[l].max = shift[l]
+        infinite |= states[l].max == INF_F64
+        shift[l] = real_of(finite_or_zero(shift[l]), like)
+    if deficit != NULL:
+        tile_deficit(job, tile, states, deficit, like)        # before e_out may overwrite x
+    if infinite:
+        tile_nan(job, tile, start, stop, states, like)
+    tile_sum(job, tile, start, stop, False, <const real*>shift, <const real*>position, e_out, e_step, sums)
+    for l in range(lanes):
+        if states[l].max != INF_F64:
+            rest = fast_two_sum(sums[l].high, sums[l].low)
+            states[l].high = rest.high * unscale(like)
+            states[l].low = rest.low * unscale(like)
+
+
+cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = flushed(e[l], floor[l]) * scale[l]
+
+
+cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = flushed(e[l], floor[l]) * scale[l] - offset[l] * weight
+
+
+cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        out[l] = (x[l] - shift[l]) - log_total[l]
+
+
+cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
+                            Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    """What is left to do for elements start .. start + count: masked entries, the target's own entry, the way to `out`."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
+    cdef real* to
+    cdef Py_ssize_t i
+    cdef int l
+    if job.where.data != NULL:
+        for l in range(tile.count):
+            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[l], start, count, masked, results + l, step)
+    if job.mode == LOSS:
+        for l in range(tile.count):
+            if start <= ends.target[l] < start + count:
+                results[(ends.target[l] - start) * step + l] = real_of(ends.target_entry[l], results)
+    if tile.out_adjacent:
+        return
+    for l in range(tile.count):
+        if job.out.contiguous_row:
+            to = <real*>(job.out.data + tile.out_offset[l]) + start
+            for i in range(count):
+                to[i] = results[i * lanes + l]
+        else:
+            scatter(<const real*>results + l, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[l], start, count)
+
+
+cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, Py_ssize_t kept_step, const real* like) noexcept nogil:
+    """Write all results. kept: the stored exponentials (they may lie in `out`), or NULL to compute them again."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real shift[64]
+    cdef real log_total[64]
+    cdef real scale[64]
+    cdef real floor[64]
+    cdef real offset[64]
+    cdef real value[64]
+    cdef const real* weight = <const real*>job.weight
+    cdef real* results = <real*>tile.out_scratch
+    cdef const char* rows = NULL
+    cdef Py_ssize_t results_step = lanes
+    cdef Py_ssize_t step = 0
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t count, i
+    cdef int l
+    if tile.out_adjacent:
+        results = <real*>(job.out.data + tile.out_offset[0])
+        results_step = run_stride(&job.layout.row, job.out.row_stride) // <Py_ssize_t>sizeof(real)
+    for l in range(lanes):
+        shift[l] = real_of(ends.shift[l], like)
+        log_total[l] = real_of(ends.log_total[l], like)
+        scale[l] = real_of(ends.scale[l], like)
+        floor[l] = real_of(ends.floor[l], like)
+        offset[l] = real_of(ends.offset[l], like)
+    while at < job.layout.row.size:
+        count = least(lanes, job.layout.row.size - at)
+        if kept == NULL:
+            rows = tile_rows_at(job, tile, at, count, &step, like)
+        else:
+            rows = kept + at * kept_step
+            step = kept_step
+        for i in range(count):
+            if job.mode == LOG_SOFTMAX:
+                lane_log(<const real*>(rows + i * step), <const real*>shift, <const real*>log_total, value)
+            else:
+                if kept == NULL:
+                    lane_exp(<const real*>(rows + i * step), <const real*>shift, value)
+                else:
+                    lane_copy(<const real*>(rows + i * step), value)
+                if job.smoothing > 0:
+                    lane_scale_minus(value, <const real*>scale, <const real*>floor, <const real*>offset,
+                                     weight[at + i] if weight != NULL else 1)
+                else:
+                    lane_scale(value, <const real*>scale, <const real*>floor)
+            lane_copy(<const real*>value, results + i * results_step)
+        close_tile(job, <const Tile*>tile, ends, results, results_step, at, count)
+        if tile.out_adjacent:
+            results += count * results_step
+        at += count
+
+
+cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        ends.kept[l] = 0
+        ends.row_weight[l] = 0
+        ends.class_weight[l] = 1
+        ends.logit[l] = 0
+        ends.deficit[l] = 0
+        ends.target[l] = -1
+    for l in range(tile.count):
+        open_loss(job, ends, l, tile.first + l, like)
+        if ends.kept[l] != 0:
+            ends.logit[l] = load(job.x.data + tile.x_offset[l]
+                                 + offset_of(&job.layout.row, job.x.row_stride, ends.target[l]), job.x.swapped, like)
+
+
+cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratch, Pair* loss_sum, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef Tile tile
+    cdef Ends ends
+    cdef RowState* states = <RowState*>(scratch + job.states_at)
+    cdef RowState state
+    cdef char* kept = NULL
+    cdef Py_ssize_t kept_step = lanes * sizeof(real)
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Py_ssize_t length = block_length(like)
+    cdef Py_ssize_t block
+    cdef bint smooth = job.smoothing > 0
+    cdef int l
+
+    open_tile(job, &tile, first, count, scratch, like)
+    if job.mode == LOSS:
+        open_losses(job, <const Tile*>&tile, &ends, like)
+    if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1:
+        if tile.out_adjacent:
+            kept = job.out.data + tile.out_offset[0]
+            kept_step = run_stride(&job.layout.row, job.out.row_stride)
+        elif tile.resident:
+            kept = tile.out_scratch
+    for block in range(job.n_blocks):
+        tile_states(job, &tile, block * length, least(n, (block + 1) * length), kept, kept_step,
+                    ends.deficit if smooth and job.n_blocks == 1 else NULL, states + block * lanes, like)
+    if job.n_blocks > 1:
+        for l in range(lanes):
+            state = merge_states(<const RowState*>states + l, lanes, job.n_blocks)
+            states[l] = state
+        if smooth:
+            tile_deficit(job, &tile, <const RowState*>states, ends.deficit, like)
+    for l in range(lanes):
+        set_state(&ends, l, <const RowState*>&states[l])
+    finish(job, &ends, lanes, like)
+    for l in range(count):
+        store_value(job, first + l, ends.value[l], loss_sum, like)
+    if job.out.data != NULL:
+        write_tile(job, &tile, <const Ends*>&ends, kept, kept_step, like)
