@@ -60,12 +60,12 @@ class Rows:
         return row_max, position
 
     def logsumexp(self) -> Array:
-        """row_max + log(1 + rest), computed again with care where the two cancel."""
+        """row_max + log(1 + rest), with what rounding did to `rest` made good where they cancel."""
         lse = self.row_max + self.log_total
         cancelled = np.abs(lse) < np.abs(self.row_max) / 2
         if self._same_precision and cancelled.any():
-            rest = self._sum_others(self._exp_compensated)
-            lse = np.where(cancelled, self.row_max + np.log1p(rest), lse)
+            lost = self._sum_others(self._exp_error) / (1 + self.rest)
+            lse = np.where(cancelled, lse + lost, lse)
         return lse
 
     def _sum_accurately(self) -> Array:
@@ -86,15 +86,15 @@ class Rows:
         half = np.exp((self.values(piece) - self.shift[:, None]) / 2)
         return np.asarray(half * np.ldexp(half, _DEEP_SCALE))
 
-    def _exp_compensated(self, piece: Columns) -> Array:
-        """exp(x - row_max) with the rounding error of the difference made good."""
+    def _exp_error(self, piece: Columns) -> Array:
+        """What exp(x - row_max) lost to the rounding of the difference."""
         values, shift = self.values(piece), self.shift[:, None]
         gap = values - shift
         # The error of a - b, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
         part = gap - values
         error = (values - (gap - part)) - (shift + part)
         terms = np.exp(gap)
-        return np.asarray(np.where(terms == 0, 0, terms + terms * error))
+        return np.asarray(np.where(terms == 0, 0, terms * error))
 
     def _without_max(self, terms: Array, piece: Columns) -> Array:
         """Each row's sum of `terms` without its maximum's own; overwrites `terms`."""

@@ -16,6 +16,10 @@ cdef struct RowState:    # mergeable: the sum of exponentials is (1 + high + low
     double high
     double low
 
+cdef struct LossSums:    # many sums side by side, for one would be a chain of dependent additions
+    double high[64]
+    double low[64]
+
 cdef struct Ends:        # one entry for each lane
     # given: the row's state, and of a loss the target's class and logit, the weights (0 kept: the row is ignored)
     double max[64]
@@ -98,13 +102,22 @@ cdef RowState merge_states(const RowState* states, Py_ssize_t stride, Py_ssize_t
     return merged
 
 
-cdef inline void set_state(Ends* ends, int l, const RowState* state) noexcept nogil:
+cdef inline void set_state(Ends* ends, int l, RowState state) noexcept nogil:
     ends.max[l] = state.max
     ends.high[l] = state.high
     ends.low[l] = state.low
 
 
+cdef inline RowState get_state(const Ends* ends, int l) noexcept nogil:
+    cdef RowState state
+    state.max = ends.max[l]
+    state.high = ends.high[l]
+    state.low = ends.low[l]
+    return state
+
+
 cdef inline void finish_totals(Ends* ends, int count) noexcept nogil:
+    """The total and its logarithm; 1 + rest is a pair, for confident rows live in its low part."""
     cdef Pair sum, logarithm
     cdef double inverse
     cdef int l
@@ -198,13 +211,34 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         ends.target_entry[l] = 0 if zero else entry
 
 
-cdef inline void store_value(const Job* job, Py_ssize_t row, double value, Pair* loss_sum, const real* like) noexcept nogil:
+cdef inline void clear_losses(LossSums* sums) noexcept nogil:
+    cdef int l
+    for l in range(64):
+        sums.high[l] = 0
+        sums.low[l] = 0
+
+
+cdef inline void add_losses(LossSums* sums, const double* value, int count) noexcept nogil:
+    cdef double high, from_value
+    cdef int l
+    for l in range(count):
+        # two_sum, spelt out so that the loop over l stays one loop
+        high = sums.high[l] + value[l]
+        from_value = high - sums.high[l]
+        sums.low[l] += (sums.high[l] - (high - from_value)) + (value[l] - from_value)
+        sums.high[l] = high
+
+
+cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first, int count, LossSums* sums,
+                              const real* like) noexcept nogil:
+    """The rows' own results: to the caller's array, and the losses to the sums, row i of a batch to sum i."""
+    cdef real* to = <real*>(job.loss if job.mode == LOSS else job.lse)
+    cdef int l
+    if to != NULL:
+        for l in range(count):
+            to[first + l] = real_of(ends.value[l], like)
     if job.mode == LOSS:
-        add_to(loss_sum, value)
-        if job.loss != NULL:
-            (<real*>job.loss)[row] = real_of(value, like)
-    elif job.lse != NULL:
-        (<real*>job.lse)[row] = real_of(value, like)
+        add_losses(sums, ends.value, count)
 
 
 cdef inline void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:

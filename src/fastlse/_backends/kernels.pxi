@@ -1,7 +1,8 @@
-# The backend's functions over raw memory: the normalised problem of numpy.py, described to the kernels as a Job.
+# The backend's functions over raw memory: those of numpy.py, for float32 and float64 in every layout.
 #
-# Reading order: simd_math (one element), lanes (one contiguous run), layout (strides), finish (one row's last steps),
-# rows and tiles (the two kernels), then this file: what is asked for, which kernel does it, who does it.
+# In reading order: simd_math (one element), sums (the order of summation), lanes (one contiguous run), layout (strides), job
+# (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and tiles (the two kernels),
+# weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it.
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
@@ -11,43 +12,17 @@ from libc.string cimport memcpy, memset
 from numpy import float32, float64
 
 include "simd_math.pxi"
+include "sums.pxi"
 include "lanes.pxi"
 include "layout.pxi"
-
-cdef enum Mode:
-    LSE
-    SOFTMAX
-    LOG_SOFTMAX
-    LOSS
-
-cdef struct Job:
-    Mode mode
-    Layout layout
-    Operand x
-    Operand out            # the rows of results: softmax, log-softmax or gradient
-    Operand where
-    Operand factor         # b of logsumexp
-    void* lse              # one number for each row, in x's type, as is `loss`; NULL for neither
-    # losses only
-    void* loss
-    const int64_t* target
-    const void* weight
-    const double* sample_weight
-    int64_t ignore_index
-    double smoothing
-    double weight_total    # the sum of the class weights
-    double grad_scale
-    # how it is carried out
-    bint across            # tiles.pxi, not rows.pxi
-    Py_ssize_t n_blocks
-    Py_ssize_t unit_rows   # the rows that one task takes
-    Py_ssize_t states_at   # where the block states begin in a thread's scratch
-    Py_ssize_t scratch_size
-
+include "job.pxi"
 include "finish.pxi"
+include "careful.pxi"
 include "rows.pxi"
+include "tile_lanes.pxi"
 include "tiles.pxi"
 include "weighted.pxi"
+include "describe.pxi"
 
 cnp.import_array()
 
@@ -61,110 +36,30 @@ cdef extern from *:
 
 FLAGS = FASTLSE_FLAGS.decode()
 
-cdef extern from *:
-    """
-    /* Measured: below SHORT_ROW elements a tile beats a padded group, once it has a few rows to fill its lanes. */
-    #define SHORT_ROW 64
-    #define FEW_ROWS 8
-    #define UNIT_ELEMENTS 65536
-    /* Calls of fewer elements take less time than letting go of the GIL is worth. */
-    #define NOGIL_ELEMENTS 8192
-    """
-    const Py_ssize_t SHORT_ROW, FEW_ROWS, UNIT_ELEMENTS, NOGIL_ELEMENTS
 
-
-# ---- describing a problem ----
-
-cdef void describe_operand(Operand* operand, cnp.ndarray array, int n_batch, int n_row):
-    cdef int axis
-    operand.data = cnp.PyArray_BYTES(array)
-    operand.addressable = cnp.PyArray_ISALIGNED(array) and cnp.PyArray_ISNOTSWAPPED(array)
-    operand.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
-    for axis in range(n_batch):
-        operand.batch_stride[axis] = cnp.PyArray_STRIDE(array, axis)
-    for axis in range(n_row):
-        operand.row_stride[axis] = cnp.PyArray_STRIDE(array, n_batch + axis)
-
-
-cdef void note_contiguity(Operand* operand, const Layout* layout, Py_ssize_t itemsize) noexcept nogil:
-    cdef int n_row = layout.row.count
-    cdef int n_batch = layout.batch.count
-    operand.contiguous_row = operand.addressable and (n_row == 0 or (n_row == 1 and operand.row_stride[0] == itemsize))
-    operand.contiguous_lanes = (operand.addressable and n_row <= 1
-                                and (n_batch == 0 or operand.batch_stride[n_batch - 1] == itemsize))
-
-
-cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out, object where, object factor=None):
-    """Everything that the arrays say; what else the mode needs is for the caller to set."""
-    cdef Operand* operands[4]
-    cdef int n_operands = 1
-    cdef int n_batch = cnp.PyArray_NDIM(x) - n_reduced
-    cdef int axis, k
-    memset(job, 0, sizeof(Job))
-    job.mode = mode
-    job.layout.batch.count = n_batch
-    job.layout.row.count = n_reduced
-    for axis in range(n_batch):
-        job.layout.batch.length[axis] = cnp.PyArray_DIM(x, axis)
-    for axis in range(n_reduced):
-        job.layout.row.length[axis] = cnp.PyArray_DIM(x, n_batch + axis)
-    operands[0] = &job.x
-    describe_operand(&job.x, x, n_batch, n_reduced)
-    if out is not None:
-        operands[n_operands] = &job.out
-        describe_operand(&job.out, out, n_batch, n_reduced)
-        n_operands += 1
-    if where is not None:
-        operands[n_operands] = &job.where
-        describe_operand(&job.where, where, n_batch, n_reduced)
-        n_operands += 1
-    if factor is not None:
-        operands[n_operands] = &job.factor
-        describe_operand(&job.factor, factor, n_batch, n_reduced)
-        n_operands += 1
-    coalesce(&job.layout.batch, operands, n_operands, False)
-    coalesce(&job.layout.row, operands, n_operands, True)
-    for k in range(n_operands):
-        note_contiguity(operands[k], &job.layout, cnp.PyArray_ITEMSIZE(x))
-
-
-cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
-    """Both kernels give the same bits: this is a matter of speed alone."""
-    cdef int lanes = 64 if real is float else 32
-    cdef const Layout* layout = &job.layout
-    cdef Py_ssize_t n = layout.row.size
-    cdef Py_ssize_t innermost = layout.batch.length[layout.batch.count - 1] if layout.batch.count > 0 else 1
-    job.across = layout.batch.size >= FEW_ROWS and (
-        n < SHORT_ROW or (job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4))
-    job.n_blocks = (n + block_length(like) - 1) // block_length(like)
-    job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
-    if job.across:
-        job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes else lanes
-        job.states_at = tile_scratch(n, like)
-        job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
-    else:
-        job.states_at = 2 * CHUNK * sizeof(real)
-        job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
-    job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
-
-
-# ---- carrying it out ----
-
-cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, Pair* loss_sums, const real* like) noexcept nogil:
+cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_threads, Pair* loss_sums, const real* like) noexcept nogil:
+    """The rows of one task; n_threads > 1: one row, whose blocks they share."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t row = unit * job.unit_rows
     cdef Py_ssize_t stop = least(job.layout.batch.size, row + job.unit_rows)
+    cdef LossSums sums
     cdef Pair loss_sum
-    loss_sum.high = 0
-    loss_sum.low = 0
+    cdef int count, l
+    clear_losses(&sums)
     while row < stop:
         if job.across:
-            process_tile(job, row, <int>least(lanes, stop - row), scratch, &loss_sum, like)
-            row += lanes
+            count = <int>least(lanes, stop - row)
+            process_tile(job, row, count, scratch, &sums, like)
         else:
-            process_row(job, row, scratch, &loss_sum, like)
-            row += 1
+            count = <int>least(job.batch_rows, stop - row)
+            process_rows(job, row, count, scratch, n_threads, &sums, like)
+        row += count
     if loss_sums != NULL:
+        loss_sum.high = 0
+        loss_sum.low = 0
+        for l in range(lanes):
+            add_to(&loss_sum, sums.high[l])
+            loss_sum.low += sums.low[l]
         loss_sums[unit] = loss_sum
 
 
@@ -192,18 +87,14 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
 
     if n_rows * job.layout.row.size < NOGIL_ELEMENTS:
         for unit in range(n_units):
-            process_unit(job, unit, scratch, loss_sums, like)
-    elif share_rows:
+            process_unit(job, unit, scratch, 1, loss_sums, like)
+    elif n_threads == 1 or share_rows:
         with nogil:
             for unit in range(n_units):
-                process_long_unit(job, unit, scratch, n_threads, loss_sums, like)
-    elif n_threads == 1:
-        with nogil:
-            for unit in range(n_units):
-                process_unit(job, unit, scratch, loss_sums, like)
+                process_unit(job, unit, scratch, n_threads, loss_sums, like)
     else:
         for unit in prange(n_units, schedule="dynamic", num_threads=n_threads, nogil=True):
-            process_unit(job, unit, scratch + threadid() * job.scratch_size, loss_sums, like)
+            process_unit(job, unit, scratch + threadid() * job.scratch_size, 1, loss_sums, like)
 
     loss_sum.high = 0
     loss_sum.low = 0
@@ -214,16 +105,6 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     free(allocated)
     free(loss_sums)
     return settle(loss_sum)
-
-
-cdef void process_long_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_threads, Pair* loss_sums,
-                            const real* like) noexcept nogil:
-    cdef Pair loss_sum
-    loss_sum.high = 0
-    loss_sum.low = 0
-    process_long_row(job, unit, scratch, n_threads, &loss_sum, like)
-    if loss_sums != NULL:
-        loss_sums[unit] = loss_sum
 
 
 cdef double run_for(Job* job, cnp.ndarray x, int n_threads) except? -1:
@@ -256,6 +137,7 @@ def softmax(cnp.ndarray x, int n_reduced, cnp.ndarray out, lse, where, int n_thr
     describe(&job, SOFTMAX, x, n_reduced, out, where)
     if lse is not None:
         job.lse = cnp.PyArray_DATA(lse)
+        job.needs_x = job.out.data == job.x.data
     run_for(&job, x, n_threads)
 
 

@@ -1,106 +1,26 @@
 # Work on one contiguous run of numbers, lanes along the run. LANES is 64 for float32 and 32 for float64: 256 bytes, 4 AVX-512
 # or 8 AVX2 or 16 SSE registers. It is written as a local `cdef int lanes = 64 if real is float else 32`, which reaches the
 # compiler as a literal; a group is one step of LANES elements.
-#
-# The order of summation is part of the source, and a function of a row's values alone: element i belongs to lane i % LANES;
-# a group folds its four quarters into one, (q0 + q1) + (q2 + q3); the folded groups are added up in twice the working
-# precision, one sum for each position in a quarter; `total` adds these up as a tree. tiles.pxi adds in the same order.
 
 cdef extern from *:
     """
-    #define INF_F64 __builtin_inf()
-    #if defined(_MSC_VER)
-    #undef INF_F64
-    #define INF_F64 ((double)INFINITY)
+    #if defined(__GNUC__)
+      #define PREFETCH(address) __builtin_prefetch(address)
+    #else
+      #define PREFETCH(address) ((void)(address))
     #endif
     """
-    const double INF_F64
-
-cdef struct Sum:
-    # float32: 16 sums in float64; float64: the high parts of 8 sums, then their low parts
-    double part[16]
-
-
-cdef inline real real_of(double value, const real* like) noexcept nogil:
-    return <real>value
-
-
-cdef inline double unscale(const real* like) noexcept nogil:
-    """What takes the scale of exp_scaled off again."""
-    if real is float:
-        return 1.0 / 16777216.0
-    else:
-        return 1.0 / 9007199254740992.0
-
-
-cdef inline void clear(Sum* sum) noexcept nogil:
-    cdef int j
-    for j in range(16):
-        sum.part[j] = 0
-
-
-cdef inline void add_group(const real* terms, Sum* sum) noexcept nogil:
-    """Add LANES terms."""
-    cdef int j
-    cdef double term, high, from_term
-    if real is float:
-        for j in range(16):
-            sum.part[j] += (terms[j] + terms[16 + j]) + (terms[32 + j] + terms[48 + j])
-    else:
-        for j in range(8):
-            term = (terms[j] + terms[8 + j]) + (terms[16 + j] + terms[24 + j])
-            # two_sum, spelt out so that the loop over j stays one loop
-            high = sum.part[j] + term
-            from_term = high - sum.part[j]
-            sum.part[8 + j] += (sum.part[j] - (high - from_term)) + (term - from_term)
-            sum.part[j] = high
-
-
-cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
-    """The sum of all terms: a tree over the positions, each level adding the upper half to the lower."""
-    cdef double high[16]
-    cdef double low[8]
-    cdef Pair result, pair
-    cdef int j
-    if real is float:
-        for j in range(8):
-            high[j] = sum.part[j] + sum.part[8 + j]
-        for j in range(4):
-            high[j] = high[j] + high[4 + j]
-        for j in range(2):
-            high[j] = high[j] + high[2 + j]
-        result.high = high[0] + high[1]
-        result.low = 0
-    else:
-        for j in range(4):
-            pair = two_sum(sum.part[j], sum.part[4 + j])
-            high[j] = pair.high
-            low[j] = (sum.part[8 + j] + sum.part[12 + j]) + pair.low
-        for j in range(2):
-            pair = two_sum(high[j], high[2 + j])
-            high[j] = pair.high
-            low[j] = (low[j] + low[2 + j]) + pair.low
-        pair = two_sum(high[0], high[1])
-        result = fast_two_sum(pair.high, (low[0] + low[1]) + pair.low)
-    return result
-
-
-cdef inline double settled_total(const Sum* sum, const real* like) noexcept nogil:
-    """The sum as one number, for terms that may be infinite: beside those a low part is no number."""
-    cdef double plain = 0
-    cdef Pair pair
-    cdef int j
-    for j in range(16 if real is float else 8):
-        plain += sum.part[j]
-    if plain - plain != 0:
-        return plain
-    pair = total(sum, like)
-    return pair.high + pair.low
+    void PREFETCH(const void*) noexcept nogil
 
 
 cdef inline real larger(real a, real b) noexcept nogil:
     """The larger of two numbers; b where either is NaN. One instruction, unlike fmax."""
     return a if a > b else b
+
+
+cdef inline real pick(bint condition, real a, real b) noexcept nogil:
+    """a or b: both are at hand, so this is a blend and no branch."""
+    return a if condition else b
 
 
 cdef inline real run_max(const real* x, Py_ssize_t n) noexcept nogil:
@@ -185,13 +105,22 @@ cdef inline void padded_group(const real* x, int count, real shift, Py_ssize_t s
     add_group(<const real*>e, sum)
 
 
-cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_out, Sum* sum) noexcept nogil:
+cdef inline void prefetch_group(const char* address) noexcept nogil:
+    PREFETCH(address)
+    PREFETCH(address + 64)
+    PREFETCH(address + 128)
+    PREFETCH(address + 192)
+
+
+cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_out, Py_ssize_t ahead, Sum* sum) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef real e[64]
     cdef Py_ssize_t i = 0
     cdef int l
     if e_out == NULL:
         while i < n:
+            if ahead != 0:
+                prefetch_group(<const char*>(x + i) + ahead)
             for l in range(lanes):
                 e[l] = exp_scaled(x[i + l] - shift)
             add_group(<const real*>e, sum)
@@ -199,6 +128,8 @@ cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_ou
     else:
         # through `e`, which cannot overlap x, so that working in place vectorises
         while i < n:
+            if ahead != 0:
+                prefetch_group(<const char*>(x + i) + ahead)
             for l in range(lanes):
                 e[l] = exp_scaled(x[i + l] - shift)
             for l in range(lanes):
@@ -207,20 +138,21 @@ cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_ou
             i += lanes
 
 
-cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
+cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, real* e_out, Py_ssize_t ahead,
+                             Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements but x[skip]; store all of them in e_out unless that is NULL.
 
-    e_out may be x. Runs are joined by calls in order, every run but a row's last a multiple of LANES long.
+    e_out may be x. What lies `ahead` bytes further on is fetched on the way, unless that is 0. Runs are joined by calls in order, every run but a row's last a multiple of LANES long.
     """
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t whole = n - n % lanes
     cdef Py_ssize_t i = 0
     if 0 <= skip < whole:
         i = skip - skip % lanes
-        full_groups(x, i, shift, e_out, sum)
+        full_groups(x, i, shift, e_out, ahead, sum)
         padded_group(x + i, lanes, shift, skip - i, e_out + i if e_out != NULL else NULL, sum)
         i += lanes
-    full_groups(x + i, whole - i, shift, e_out + i if e_out != NULL else NULL, sum)
+    full_groups(x + i, whole - i, shift, e_out + i if e_out != NULL else NULL, ahead, sum)
     if whole < n:
         padded_group(x + whole, <int>(n - whole), shift, skip - whole, e_out + whole if e_out != NULL else NULL, sum)
 
@@ -258,7 +190,7 @@ cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const 
                 term[l] = shift - x[i + l]
         else:
             for l in range(count):
-                term[l] = weight[i + l] * (shift - x[i + l])
+                term[l] = pick(weight[i + l] == 0, <real>0, weight[i + l] * (shift - x[i + l]))
         add_group(<const real*>term, sum)
         i += lanes
 

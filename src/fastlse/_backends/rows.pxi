@@ -29,10 +29,6 @@ cdef inline Py_ssize_t block_length(const real* like) noexcept nogil:
         return BLOCK_F64
 
 
-cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
 cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const real* like) noexcept nogil:
     cdef Row row
     row.index = index
@@ -103,7 +99,7 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         x = fetch(job, row, at, count, like)
         if state.max == INF_F64:
             has_nan = has_nan or run_has_nan(x, count)
-        run_sum_exp(x, count, shift, position - at, e_out + at if e_out != NULL else NULL, &sum)
+        run_sum_exp(x, count, shift, position - at, e_out + at if e_out != NULL else NULL, job.ahead, &sum)
         at += count
     rest = total(&sum, like)
     state.high = rest.high * unscale(like)
@@ -130,18 +126,18 @@ cdef inline double row_deficit(const Job* job, Row* row, double max, const real*
     return settled_total(&sum, like)
 
 
-cdef void write_row(const Job* job, Row* row, const Ends* ends, Py_ssize_t start, Py_ssize_t stop, const real* kept,
+cdef void write_row(const Job* job, Row* row, const Ends* ends, int l, Py_ssize_t start, Py_ssize_t stop, const real* kept,
                     const real* like) noexcept nogil:
     """Write elements start .. stop of the results. kept: the row's stored exponentials, or NULL to compute them again."""
-    cdef real shift = real_of(ends.shift[0], like)
-    cdef real log_total = real_of(ends.log_total[0], like)
-    cdef real scale = real_of(ends.scale[0], like)
-    cdef real floor = real_of(ends.floor[0], like)
-    cdef real offset = real_of(ends.offset[0], like)
+    cdef real shift = real_of(ends.shift[l], like)
+    cdef real log_total = real_of(ends.log_total[l], like)
+    cdef real scale = real_of(ends.scale[l], like)
+    cdef real floor = real_of(ends.floor[l], like)
+    cdef real offset = real_of(ends.offset[l], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* weight = <const real*>job.weight
     cdef real* to
-    cdef Py_ssize_t target = ends.target[0]
+    cdef Py_ssize_t target = ends.target[l]
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count
     while at < stop:
@@ -157,7 +153,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, Py_ssize_t start
             else:
                 run_scale(to, count, scale, floor)
             if at <= target < at + count:
-                to[target - at] = real_of(ends.target_entry[0], like)
+                to[target - at] = real_of(ends.target_entry[l], like)
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, at, count, masked, to, 1)
         if not job.out.contiguous_row:
@@ -165,14 +161,10 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, Py_ssize_t start
         at += count
 
 
-cdef void ignore_row(const Job* job, Row* row, Pair* loss_sum, const real* like) noexcept nogil:
-    """Loss and gradient zero, whatever the row holds."""
+cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil:
     cdef real* zeros = <real*>row.out_scratch
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t at = 0
-    store_value(job, row.index, 0, loss_sum, like)
-    if row.out == NULL:
-        return
     if job.out.contiguous_row:
         memset(row.out, 0, n * sizeof(real))
         return
@@ -184,81 +176,93 @@ cdef void ignore_row(const Job* job, Row* row, Pair* loss_sum, const real* like)
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or job.n_blocks > 1:
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.n_blocks > 1 or job.needs_x:
         return NULL
     if job.out.contiguous_row:
         return <real*>row.out
     return <real*>row.out_scratch if job.layout.row.size <= CHUNK else NULL
 
 
-cdef void process_row(const Job* job, Py_ssize_t index, char* scratch, Pair* loss_sum, const real* like) noexcept nogil:
+cdef inline RowState block_state(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, const real* like) noexcept nogil:
+    """The state of one block of many."""
     cdef Row row = open_row(job, index, scratch, like)
-    cdef RowState* states = <RowState*>(scratch + job.states_at)
     cdef RowState state
-    cdef Ends ends
-    cdef real* kept = keep_at(job, <const Row*>&row, like)
-    cdef Py_ssize_t n = job.layout.row.size
-    cdef Py_ssize_t block, position
-    if job.mode == LOSS:
-        open_loss(job, &ends, 0, index, like)
-        if ends.kept[0] == 0:
-            ignore_row(job, &row, loss_sum, like)
-            return
-        ends.logit[0] = element(job, &row, ends.target[0], like)
-    if job.n_blocks == 1:
-        position = block_max(job, &row, 0, n, &state, like)
-        if job.smoothing > 0:
-            ends.deficit[0] = row_deficit(job, &row, state.max, like)     # before the exponentials may overwrite x
-        block_sum(job, &row, 0, n, position, kept, &state, like)
-    else:
-        for block in range(job.n_blocks):
-            block_task(job, index, block, scratch, &states[block], <const Ends*>NULL, like)
-        state = merge_states(<const RowState*>states, 1, job.n_blocks)
-        if job.smoothing > 0:
-            ends.deficit[0] = row_deficit(job, &row, state.max, like)
-    set_state(&ends, 0, <const RowState*>&state)
-    finish(job, &ends, 1, like)
-    store_value(job, index, ends.value[0], loss_sum, like)
-    if row.out != NULL:
-        write_row(job, &row, <const Ends*>&ends, 0, n, <const real*>kept, like)
-
-
-cdef void process_long_row(const Job* job, Py_ssize_t index, char* scratch, int n_threads, Pair* loss_sum,
-                           const real* like) noexcept nogil:
-    """process_row for many blocks, shared out to threads: the same states, merged in the same order."""
-    cdef Row row = open_row(job, index, scratch, like)
-    cdef RowState* states = <RowState*>(scratch + job.states_at)
-    cdef RowState state
-    cdef Ends ends
-    cdef Py_ssize_t block
-    if job.mode == LOSS:
-        open_loss(job, &ends, 0, index, like)
-        if ends.kept[0] == 0:
-            ignore_row(job, &row, loss_sum, like)
-            return
-        ends.logit[0] = element(job, &row, ends.target[0], like)
-    for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
-        block_task(job, index, block, scratch + threadid() * job.scratch_size, &states[block], <const Ends*>NULL, like)
-    state = merge_states(<const RowState*>states, 1, job.n_blocks)
-    if job.smoothing > 0:
-        ends.deficit[0] = row_deficit(job, &row, state.max, like)
-    set_state(&ends, 0, <const RowState*>&state)
-    finish(job, &ends, 1, like)
-    store_value(job, index, ends.value[0], loss_sum, like)
-    if row.out != NULL:
-        for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
-            block_task(job, index, block, scratch + threadid() * job.scratch_size, <RowState*>NULL, <const Ends*>&ends, like)
-
-
-cdef void block_task(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, RowState* state,
-                     const Ends* ends, const real* like) noexcept nogil:
-    """One block of a shared row: its state, or its part of the results."""
-    cdef Row row = open_row(job, index, scratch, like)
     cdef Py_ssize_t start = block * block_length(like)
     cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
-    cdef Py_ssize_t position
-    if ends == NULL:
-        position = block_max(job, &row, start, stop, state, like)
-        block_sum(job, &row, start, stop, position, <real*>NULL, state, like)
+    cdef Py_ssize_t position = block_max(job, &row, start, stop, &state, like)
+    block_sum(job, &row, start, stop, position, <real*>NULL, &state, like)
+    return state
+
+
+cdef void store_block_state(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, RowState* states,
+                            const real* like) noexcept nogil:
+    states[block] = block_state(job, index, block, scratch, like)
+
+
+cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, const Ends* ends,
+                      const real* like) noexcept nogil:
+    cdef Row row = open_row(job, index, scratch, like)
+    cdef Py_ssize_t start = block * block_length(like)
+    write_row(job, &row, ends, 0, start, least(job.layout.row.size, start + block_length(like)), <const real*>NULL, like)
+
+
+cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int l, char* scratch, int n_threads, const real* like) noexcept nogil:
+    """A row's state, its exponentials stored on the way if there is a place for them."""
+    cdef RowState* states = <RowState*>(scratch + job.states_at)
+    cdef RowState state
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Py_ssize_t block, position
+    if job.n_blocks == 1:
+        position = block_max(job, row, 0, n, &state, like)
+        if job.smoothing > 0:
+            ends.deficit[l] = row_deficit(job, row, state.max, like)     # before the exponentials may overwrite x
+        block_sum(job, row, 0, n, position, keep_at(job, <const Row*>row, like), &state, like)
     else:
-        write_row(job, &row, ends, start, stop, <const real*>NULL, like)
+        if n_threads > 1:
+            for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
+                store_block_state(job, row.index, block, scratch + threadid() * job.scratch_size, states, like)
+        else:
+            for block in range(job.n_blocks):
+                store_block_state(job, row.index, block, scratch, states, like)
+        state = merge_states(<const RowState*>states, 1, job.n_blocks)
+        if job.smoothing > 0:
+            ends.deficit[l] = row_deficit(job, row, state.max, like)
+    set_state(ends, l, state)
+
+
+cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratch, int n_threads, LossSums* sums,
+                       const real* like) noexcept nogil:
+    """Rows one after the other, their last steps together. Several threads share the blocks of one long row."""
+    cdef Ends ends
+    cdef Row row
+    cdef Py_ssize_t block
+    cdef int l
+    for l in range(count):
+        row = open_row(job, first + l, scratch, like)
+        if job.mode == LOSS:
+            open_loss(job, &ends, l, row.index, like)
+            if ends.kept[l] == 0:
+                ends.max[l] = 0
+                ends.high[l] = 0
+                ends.low[l] = 0
+                continue
+            ends.logit[l] = element(job, <const Row*>&row, ends.target[l], like)
+        states_of_row(job, &row, &ends, l, scratch, n_threads, like)
+    if count == 1:
+        finish(job, &ends, 1, like)
+    else:
+        finish(job, &ends, count, like)
+    if job.lse != NULL:
+        refine_lse(job, &ends, first, count, like)
+    store_values(job, <const Ends*>&ends, first, count, sums, like)
+    if job.out.data == NULL:
+        return
+    for l in range(count):
+        row = open_row(job, first + l, scratch, like)
+        if job.mode == LOSS and ends.kept[l] == 0:
+            write_zeros(job, &row, like)
+        elif n_threads > 1:
+            for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
+                write_block(job, first, block, scratch + threadid() * job.scratch_size, <const Ends*>&ends, like)
+        else:
+            write_row(job, &row, <const Ends*>&ends, l, 0, job.layout.row.size, keep_at(job, <const Row*>&row, like), like)

@@ -23,6 +23,8 @@ cdef void plain_job(Job* job, Mode mode, cnp.ndarray x, Py_ssize_t n_rows, Py_ss
     job.weight = NULL
     job.sample_weight = NULL
     job.smoothing = 0
+    job.needs_x = False
+    job.ahead = 0
     job.n_blocks = 1
     job.states_at = 0
 
@@ -34,25 +36,21 @@ cdef inline bint is_plain(object a):
 
 cdef inline bint is_small(Py_ssize_t n_rows, Py_ssize_t n):
     """Worth the fast lane, and no case for tiles."""
-    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows <= FEW_ROWS or n >= SHORT_ROW)
+    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows < FEW_ROWS or n >= SHORT_ROW)
 
 
-cdef void small_rows(const Job* job, Pair* loss_sum, const real* like) noexcept:
-    cdef Py_ssize_t row
-    for row in range(job.layout.batch.size):
-        process_row(job, row, NULL, loss_sum, like)
-
-
-cdef void small_rows_for(const Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
+cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
+    job.across = False
+    job.unit_rows = job.layout.batch.size
+    job.batch_rows = least(job.unit_rows, 32)
     if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-        small_rows(job, loss_sum, <const float*>NULL)
+        process_unit(job, 0, NULL, 1, loss_sum, <const float*>NULL)
     else:
-        small_rows(job, loss_sum, <const double*>NULL)
+        process_unit(job, 0, NULL, 1, loss_sum, <const double*>NULL)
 
 
 def logsumexp_rows(a, axis, keepdims):
     cdef Job job
-    cdef Pair unused
     cdef double scalar
     cdef cnp.ndarray result
     cdef cnp.npy_intp shape[3]
@@ -78,11 +76,11 @@ def logsumexp_rows(a, axis, keepdims):
     plain_job(&job, LSE, a, n_rows, n)
     if axis is None or ndim == 1:
         job.lse = &scalar
-        small_rows_for(&job, a, &unused)
+        run_small(&job, a, NULL)
         return cnp.PyArray_ToScalar(&scalar, a)
     result = cnp.PyArray_SimpleNew(ndim - 1, shape, cnp.PyArray_TYPE(a))
     job.lse = cnp.PyArray_DATA(result)
-    small_rows_for(&job, a, &unused)
+    run_small(&job, a, NULL)
     return result
 
 
@@ -113,9 +111,7 @@ def cross_entropy_rows(logits, target, bint want_grad):
         grad = cnp.PyArray_SimpleNew(2, cnp.PyArray_DIMS(logits), cnp.PyArray_TYPE(logits))
         job.out = job.x
         job.out.data = cnp.PyArray_BYTES(grad)
-    loss_sum.high = 0
-    loss_sum.low = 0
-    small_rows_for(&job, logits, &loss_sum)
+    run_small(&job, logits, &loss_sum)
     mean = settle(loss_sum) / n_rows
     if cnp.PyArray_TYPE(logits) == cnp.NPY_FLOAT32:
         return float32(mean), grad

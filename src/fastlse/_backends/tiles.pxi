@@ -1,7 +1,7 @@
 # The kernel across problems: LANES rows side by side, lane l working on row l. It serves short rows, loaded as a tile of
 # n x LANES numbers, and rows that are neighbours in memory (axis 0 of a C-ordered array), read where they lie.
 #
-# A row's numbers are added up in the order of lanes.pxi, so both kernels give the same bits.
+# A row's numbers are added up in the order of sums.pxi, so both kernels give the same bits.
 
 cdef extern from *:
     """
@@ -27,8 +27,17 @@ cdef struct Tile:
 cdef inline void lane_offsets(const Axes* batch, const Py_ssize_t* stride, Py_ssize_t first, int count,
                               Py_ssize_t* offset) noexcept nogil:
     cdef int l
-    for l in range(count):
-        offset[l] = offset_of(batch, stride, first + l)
+    if batch.count <= 1:
+        for l in range(count):
+            offset[l] = (first + l) * stride[0]
+    else:
+        for l in range(count):
+            offset[l] = offset_of(batch, stride, first + l)
+
+
+cdef inline bint is_matrix(const Job* job, const Operand* operand) noexcept nogil:
+    """Whether rows of contiguous numbers lie at one distance."""
+    return operand.contiguous_row and job.layout.batch.count <= 1
 
 
 cdef inline bint adjacent(const Job* job, const Operand* operand, Py_ssize_t first, int count) noexcept nogil:
@@ -41,6 +50,7 @@ cdef inline bint adjacent(const Job* job, const Operand* operand, Py_ssize_t fir
 cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t tile_rows
+    cdef bint regular
     tile.first = first
     tile.count = count
     tile.resident = job.layout.row.size * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES
@@ -51,11 +61,15 @@ cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int cou
     tile.parts = scratch
     tile.x_scratch = scratch + 16 * lanes * sizeof(double)
     tile.out_scratch = tile.x_scratch + tile_rows * lanes * sizeof(real)
-    lane_offsets(&job.layout.batch, job.x.batch_stride, first, count, tile.x_offset)
+    # the first lane's offset says all where rows lie at one distance and nobody asks for a single element
+    regular = job.mode != LOSS and job.where.data == NULL
+    lane_offsets(&job.layout.batch, job.x.batch_stride, first,
+                 1 if regular and (tile.x_adjacent or is_matrix(job, &job.x)) else count, tile.x_offset)
     if job.where.data != NULL:
         lane_offsets(&job.layout.batch, job.where.batch_stride, first, count, tile.where_offset)
     if job.out.data != NULL:
-        lane_offsets(&job.layout.batch, job.out.batch_stride, first, count, tile.out_offset)
+        lane_offsets(&job.layout.batch, job.out.batch_stride, first,
+                     1 if tile.out_adjacent or is_matrix(job, &job.out) else count, tile.out_offset)
 
 
 cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nogil:
@@ -68,15 +82,10 @@ cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nog
 cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, real* to) noexcept nogil:
     """Elements start .. start + count of every row: element i of lane l at to[i * LANES + l]."""
     cdef int lanes = 64 if real is float else 32
-    cdef const real* source
-    cdef Py_ssize_t i
     cdef int l
-    if job.x.contiguous_row and job.where.data == NULL:
-        # short rows of a C-ordered array: most common, so spelt out
-        for l in range(tile.count):
-            source = <const real*>(job.x.data + tile.x_offset[l]) + start
-            for i in range(count):
-                to[i * lanes + l] = source[i]
+    if is_matrix(job, &job.x) and job.where.data == NULL:
+        transpose(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
+                  to, lanes, tile.count, count)
         return
     for l in range(tile.count):
         gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[l], start, count, to + l, lanes)
@@ -110,6 +119,7 @@ cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef Py_ssize_t i, step, count
     cdef Py_ssize_t at = start
     cdef real where_now
+    cdef real latest[64]
     cdef int l
     for l in range(lanes):
         largest[l] = real_of(-INF_F64, largest)
@@ -120,13 +130,16 @@ cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
         for i in range(count):
             x = <const real*>(rows + i * step)
             where_now = <real>(at + i - start)
+            # through a local: GCC makes of the blend alone a masked store, and a branch around it
             for l in range(lanes):
-                position[l] = where_now if x[l] > largest[l] else position[l]
-                largest[l] = x[l] if x[l] > largest[l] else largest[l]
+                latest[l] = pick(x[l] > largest[l], where_now, position[l])
+                largest[l] = larger(x[l], largest[l])
+            for l in range(lanes):
+                position[l] = latest[l]
         at += count
 
 
-cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, RowState* states, const real* like) noexcept nogil:
+cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, Ends* ends, const real* like) noexcept nogil:
     """For lanes with maximum +inf: NaN as the rest if the row holds a NaN, else 0."""
     cdef int lanes = 64 if real is float else 32
     cdef const real* x
@@ -135,110 +148,23 @@ cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef Py_ssize_t at = start
     cdef int l
     for l in range(lanes):
-        if states[l].max == INF_F64:
-            states[l].high = 0
-            states[l].low = 0
+        if ends.max[l] == INF_F64:
+            ends.high[l] = 0
+            ends.low[l] = 0
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, like)
         for i in range(count):
             x = <const real*>(rows + i * step)
             for l in range(lanes):
-                if states[l].max == INF_F64 and x[l] != x[l]:
-                    states[l].high = INF_F64 - INF_F64
+                if ends.max[l] == INF_F64 and x[l] != x[l]:
+                    ends.high[l] = NAN_F64
         at += count
 
 
-cdef inline void lane_exp(const real* x, const real* shift, real* e) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = exp_scaled(x[l] - shift[l])
-
-
-cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        to[l] = source[l]
-
-
-cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        term[l] = weight * (max[l] - x[l])
-
-
-cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
-    """Zero in the lanes whose maximum stands here."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = <real>0 if position[l] == at else e[l]
-
-
-cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:
-    """The first terms for position j."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        parts[j * lanes + l] = term[l]
-        if real is double:
-            parts[(8 + j) * lanes + l] = 0
-
-
-cdef inline void lane_add(const real* term, double* parts, int j) noexcept nogil:
-    """add_group of lanes.pxi for position j, one sum for each lane."""
-    cdef int lanes = 64 if real is float else 32
-    cdef double* high = parts + j * lanes
-    cdef double* low = parts + (8 + j) * lanes
-    cdef double sum, from_term
-    cdef int l
-    if real is float:
-        for l in range(lanes):
-            high[l] += term[l]
-    else:
-        for l in range(lanes):
-            sum = high[l] + term[l]
-            from_term = sum - high[l]
-            low[l] += (high[l] - (sum - from_term)) + (term[l] - from_term)
-            high[l] = sum
-
-
-cdef inline void lane_total(double* parts, int used, const real* like) noexcept nogil:
-    """total of lanes.pxi: the tree over the positions, into position 0. Positions from `used` on are zero: skipped."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int half = 8 if real is float else 4
-    cdef int j, l
-    cdef double* high
-    cdef double* low
-    cdef double* high2
-    cdef double* low2
-    cdef double sum, from_second
-    while half >= 1:
-        for j in range(half):
-            if j + half >= used:
-                break
-            high = parts + j * lanes
-            high2 = parts + (j + half) * lanes
-            if real is float:
-                for l in range(lanes):
-                    high[l] += high2[l]
-            else:
-                low = parts + (8 + j) * lanes
-                low2 = parts + (8 + j + half) * lanes
-                for l in range(lanes):
-                    sum = high[l] + high2[l]
-                    from_second = sum - high[l]
-                    low[l] = (low[l] + low2[l]) + ((high[l] - (sum - from_second)) + (high2[l] - from_second))
-                    high[l] = sum
-        half //= 2
-
-
 cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, bint of_deficit, const real* shift,
-                          const real* position, char* e_out, Py_ssize_t e_step, Pair* sums) noexcept nogil:
-    """Each lane's sum over elements start .. stop.
+                          const real* position, char* e_out, Py_ssize_t e_step) noexcept nogil:
+    """Each lane's sum over elements start .. stop, into the first row of `parts` (float64: its low part into row 8).
 
     Either of exp_scaled(x - shift) without the element at `position`; the exponentials of element i then go to
     e_out + i * e_step, unless e_out is NULL. Or, of_deficit, of weight (shift - x).
@@ -282,70 +208,61 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                 lane_add(<const real*>quarter[0], parts, j)
         at += count
     lane_total(parts, <int>least(width, stop - start), shift)
-    for l in range(lanes):
-        sums[l].high = parts[l]
-        sums[l].low = 0 if real is float else parts[8 * lanes + l]
 
 
-cdef inline void tile_deficit(const Job* job, Tile* tile, const RowState* states, double* deficit, const real* like) noexcept nogil:
+cdef inline void tile_deficit(const Job* job, Tile* tile, Ends* ends, const real* like) noexcept nogil:
     """row_deficit for every lane."""
     cdef int lanes = 64 if real is float else 32
+    cdef const double* parts = <const double*>tile.parts
     cdef real max[64]
-    cdef Pair sums[64]
+    cdef Pair sum
     cdef int l
     for l in range(lanes):
-        max[l] = real_of(states[l].max, like)
-    tile_sum(job, tile, 0, job.layout.row.size, True, <const real*>max, <const real*>NULL, NULL, 0, sums)
+        max[l] = real_of(ends.max[l], like)
+    tile_sum(job, tile, 0, job.layout.row.size, True, <const real*>max, <const real*>NULL, NULL, 0)
     for l in range(lanes):
-        deficit[l] = settle(sums[l])
+        sum.high = parts[l]
+        sum.low = 0 if real is float else parts[8 * lanes + l]
+        ends.deficit[l] = settle(sum)
 
 
-cdef inline void tile_states(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
-                             double* deficit, RowState* states, const real* like) noexcept nogil:
-    """The state of elements start .. stop for every lane; deficit, unless NULL: the sums of weight (max - x) over them."""
+cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
+                            Ends* ends, const real* like) noexcept nogil:
+    """The state of elements start .. stop for every lane."""
     cdef int lanes = 64 if real is float else 32
+    cdef const double* parts = <const double*>tile.parts
     cdef real shift[64]
     cdef real position[64]
-    cdef Pair sums[64]
+    cdef double marker[64]
     cdef Pair rest
-    cdef bint infinite = False
+    cdef int infinite = 0
     cdef int l
     tile_max(job, tile, start, stop, shift, position)
     for l in range(lanes):
-        states[l].max = shift[l]
-        infinite |= states[l].max == INF_F64
-        shift[l] = real_of(finite_or_zero(shift[l]), like)
-    if deficit != NULL:
-        tile_deficit(job, tile, states, deficit, like)        # before e_out may overwrite x
+        ends.max[l] = shift[l]
+        infinite |= shift[l] == real_of(INF_F64, like)
+        shift[l] = pick(is_infinite(shift[l]), <real>0, shift[l])
+    if job.smoothing > 0 and job.n_blocks == 1:
+        tile_deficit(job, tile, ends, like)        # before e_out may overwrite x
     if infinite:
-        tile_nan(job, tile, start, stop, states, like)
-    tile_sum(job, tile, start, stop, False, <const real*>shift, <const real*>position, e_out, e_step, sums)
+        tile_nan(job, tile, start, stop, ends, like)
+        for l in range(lanes):
+            marker[l] = ends.high[l]
+    tile_sum(job, tile, start, stop, False, <const real*>shift, <const real*>position, e_out, e_step)
     for l in range(lanes):
-        if states[l].max != INF_F64:
-            rest = fast_two_sum(sums[l].high, sums[l].low)
-            states[l].high = rest.high * unscale(like)
-            states[l].low = rest.low * unscale(like)
-
-
-cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = flushed(e[l], floor[l]) * scale[l]
-
-
-cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = flushed(e[l], floor[l]) * scale[l] - offset[l] * weight
-
-
-cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        out[l] = (x[l] - shift[l]) - log_total[l]
+        if real is float:
+            ends.high[l] = parts[l] * unscale(like)
+            ends.low[l] = 0
+        else:
+            rest = fast_two_sum(parts[l], parts[8 * lanes + l])
+            ends.high[l] = rest.high * unscale(like)
+            ends.low[l] = rest.low * unscale(like)
+    if infinite:
+        # the sum is no number there; all that counts is whether the row holds a NaN
+        for l in range(lanes):
+            if ends.max[l] == INF_F64:
+                ends.high[l] = marker[l]
+                ends.low[l] = 0
 
 
 cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
@@ -353,8 +270,6 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     """What is left to do for elements start .. start + count: masked entries, the target's own entry, the way to `out`."""
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
-    cdef real* to
-    cdef Py_ssize_t i
     cdef int l
     if job.where.data != NULL:
         for l in range(tile.count):
@@ -365,13 +280,12 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
                 results[(ends.target[l] - start) * step + l] = real_of(ends.target_entry[l], results)
     if tile.out_adjacent:
         return
+    if is_matrix(job, &job.out):
+        transpose(<const real*>results, lanes, <real*>(job.out.data + tile.out_offset[0]) + start,
+                  job.out.batch_stride[0] // <Py_ssize_t>sizeof(real), count, tile.count)
+        return
     for l in range(tile.count):
-        if job.out.contiguous_row:
-            to = <real*>(job.out.data + tile.out_offset[l]) + start
-            for i in range(count):
-                to[i] = results[i * lanes + l]
-        else:
-            scatter(<const real*>results + l, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[l], start, count)
+        scatter(<const real*>results + l, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[l], start, count)
 
 
 cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, Py_ssize_t kept_step, const real* like) noexcept nogil:
@@ -444,42 +358,46 @@ cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const
                                  + offset_of(&job.layout.row, job.x.row_stride, ends.target[l]), job.x.swapped, like)
 
 
-cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratch, Pair* loss_sum, const real* like) noexcept nogil:
+cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* kept, Py_ssize_t kept_step, Ends* ends,
+                             const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef Tile tile
-    cdef Ends ends
     cdef RowState* states = <RowState*>(scratch + job.states_at)
-    cdef RowState state
-    cdef char* kept = NULL
-    cdef Py_ssize_t kept_step = lanes * sizeof(real)
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t length = block_length(like)
     cdef Py_ssize_t block
-    cdef bint smooth = job.smoothing > 0
     cdef int l
+    if job.n_blocks == 1:
+        tile_state(job, tile, 0, n, kept, kept_step, ends, like)
+        return
+    for block in range(job.n_blocks):
+        tile_state(job, tile, block * length, least(n, (block + 1) * length), kept, kept_step, ends, like)
+        for l in range(lanes):
+            states[block * lanes + l] = get_state(<const Ends*>ends, l)
+    for l in range(lanes):
+        set_state(ends, l, merge_states(<const RowState*>states + l, lanes, job.n_blocks))
+    if job.smoothing > 0:
+        tile_deficit(job, tile, ends, like)
 
+
+cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef Tile tile
+    cdef Ends ends
+    cdef char* kept = NULL
+    cdef Py_ssize_t kept_step = lanes * sizeof(real)
     open_tile(job, &tile, first, count, scratch, like)
     if job.mode == LOSS:
         open_losses(job, <const Tile*>&tile, &ends, like)
-    if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1:
+    if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1 and not job.needs_x:
         if tile.out_adjacent:
             kept = job.out.data + tile.out_offset[0]
             kept_step = run_stride(&job.layout.row, job.out.row_stride)
         elif tile.resident:
             kept = tile.out_scratch
-    for block in range(job.n_blocks):
-        tile_states(job, &tile, block * length, least(n, (block + 1) * length), kept, kept_step,
-                    ends.deficit if smooth and job.n_blocks == 1 else NULL, states + block * lanes, like)
-    if job.n_blocks > 1:
-        for l in range(lanes):
-            state = merge_states(<const RowState*>states + l, lanes, job.n_blocks)
-            states[l] = state
-        if smooth:
-            tile_deficit(job, &tile, <const RowState*>states, ends.deficit, like)
-    for l in range(lanes):
-        set_state(&ends, l, <const RowState*>&states[l])
+    tile_states(job, &tile, scratch, kept, kept_step, &ends, like)
     finish(job, &ends, lanes, like)
-    for l in range(count):
-        store_value(job, first + l, ends.value[l], loss_sum, like)
+    if job.lse != NULL:
+        refine_lse(job, &ends, first, count, like)
+    store_values(job, <const Ends*>&ends, first, count, sums, like)
     if job.out.data != NULL:
         write_tile(job, &tile, <const Ends*>&ends, kept, kept_step, like)

@@ -1,0 +1,34 @@
+# What is asked for: the Job that the kernels work on.
+
+cdef enum Mode:
+    LSE
+    SOFTMAX
+    LOG_SOFTMAX
+    LOSS
+
+cdef struct Job:
+    Mode mode
+    Layout layout
+    Operand x
+    Operand out            # the rows of results: softmax, log-softmax or gradient
+    Operand where
+    Operand factor         # b of logsumexp
+    void* lse              # one number for each row, in x's type, as is `loss`; NULL for neither
+    # losses only
+    void* loss
+    const int64_t* target
+    const void* weight
+    const double* sample_weight
+    int64_t ignore_index
+    double smoothing
+    double weight_total    # the sum of the class weights
+    double grad_scale
+    # how it is carried out
+    bint needs_x           # x must outlast the sums: the exponentials may not be stored over it
+    bint across            # tiles.pxi, not rows.pxi
+    Py_ssize_t n_blocks
+    Py_ssize_t unit_rows   # the rows that one task takes
+    Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
+    Py_ssize_t ahead       # bytes from a row to the next if that is worth fetching early, else 0
+    Py_ssize_t states_at   # where the block states begin in a thread's scratch
+    Py_ssize_t scratch_size

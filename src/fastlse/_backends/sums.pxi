@@ -1,0 +1,94 @@
+# The order of summation. It is part of the source, and a function of a row's values alone: element i belongs to lane i % LANES;
+# a group folds its four quarters into one, (q0 + q1) + (q2 + q3); the folded groups are added up in twice the working
+# precision, one sum for each position in a quarter; `total` adds these up as a tree. tile_lanes.pxi adds in the same order.
+
+cdef extern from *:
+    """
+    #define INF_F64 __builtin_inf()
+    #if defined(_MSC_VER)
+    #undef INF_F64
+    #define INF_F64 ((double)INFINITY)
+    #endif
+    """
+    const double INF_F64
+
+cdef struct Sum:
+    # float32: 16 sums in float64; float64: the high parts of 8 sums, then their low parts
+    double part[16]
+
+
+cdef inline real real_of(double value, const real* like) noexcept nogil:
+    return <real>value
+
+
+cdef inline double unscale(const real* like) noexcept nogil:
+    """What takes the scale of exp_scaled off again."""
+    if real is float:
+        return 1.0 / 16777216.0
+    else:
+        return 1.0 / 9007199254740992.0
+
+
+cdef inline void clear(Sum* sum) noexcept nogil:
+    cdef int j
+    for j in range(16):
+        sum.part[j] = 0
+
+
+cdef inline void add_group(const real* terms, Sum* sum) noexcept nogil:
+    """Add LANES terms."""
+    cdef int j
+    cdef double term, high, from_term
+    if real is float:
+        for j in range(16):
+            sum.part[j] += (terms[j] + terms[16 + j]) + (terms[32 + j] + terms[48 + j])
+    else:
+        for j in range(8):
+            term = (terms[j] + terms[8 + j]) + (terms[16 + j] + terms[24 + j])
+            # two_sum, spelt out so that the loop over j stays one loop
+            high = sum.part[j] + term
+            from_term = high - sum.part[j]
+            sum.part[8 + j] += (sum.part[j] - (high - from_term)) + (term - from_term)
+            sum.part[j] = high
+
+
+cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
+    """The sum of all terms: a tree over the positions, each level adding the upper half to the lower."""
+    cdef double high[16]
+    cdef double low[8]
+    cdef Pair result, pair
+    cdef int j
+    if real is float:
+        for j in range(8):
+            high[j] = sum.part[j] + sum.part[8 + j]
+        for j in range(4):
+            high[j] = high[j] + high[4 + j]
+        for j in range(2):
+            high[j] = high[j] + high[2 + j]
+        result.high = high[0] + high[1]
+        result.low = 0
+    else:
+        for j in range(4):
+            pair = two_sum(sum.part[j], sum.part[4 + j])
+            high[j] = pair.high
+            low[j] = (sum.part[8 + j] + sum.part[12 + j]) + pair.low
+        for j in range(2):
+            pair = two_sum(high[j], high[2 + j])
+            high[j] = pair.high
+            low[j] = (low[j] + low[2 + j]) + pair.low
+        pair = two_sum(high[0], high[1])
+        result = fast_two_sum(pair.high, (low[0] + low[1]) + pair.low)
+    return result
+
+
+cdef inline double settled_total(const Sum* sum, const real* like) noexcept nogil:
+    """The sum as one number, for terms that may be infinite: beside those a low part is no number."""
+    cdef double plain = 0
+    cdef Pair pair
+    cdef int j
+    for j in range(16 if real is float else 8):
+        plain += sum.part[j]
+    if plain - plain != 0:
+        return plain
+    pair = total(sum, like)
+    return pair.high + pair.low

@@ -1,0 +1,110 @@
+# Work on LANES numbers that belong to LANES rows: lanes.pxi turned by 90 degrees, for tiles.pxi. Sums are kept as parts: for each
+# of the positions of sums.pxi a row of LANES doubles (float64: the low parts in the rows from 8 on).
+
+cdef inline void lane_exp(const real* x, const real* shift, real* e) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = exp_scaled(x[l] - shift[l])
+
+
+cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        to[l] = source[l]
+
+
+cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        term[l] = pick(weight == 0, <real>0, weight * (max[l] - x[l]))
+
+
+cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
+    """Zero in the lanes whose maximum stands here."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = <real>0 if position[l] == at else e[l]
+
+
+cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:
+    """The first terms for position j."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        parts[j * lanes + l] = term[l]
+        if real is double:
+            parts[(8 + j) * lanes + l] = 0
+
+
+cdef inline void lane_add(const real* term, double* parts, int j) noexcept nogil:
+    """add_group of sums.pxi for position j, one sum for each lane."""
+    cdef int lanes = 64 if real is float else 32
+    cdef double* high = parts + j * lanes
+    cdef double* low = parts + (8 + j) * lanes
+    cdef double sum, from_term
+    cdef int l
+    if real is float:
+        for l in range(lanes):
+            high[l] += term[l]
+    else:
+        for l in range(lanes):
+            sum = high[l] + term[l]
+            from_term = sum - high[l]
+            low[l] += (high[l] - (sum - from_term)) + (term[l] - from_term)
+            high[l] = sum
+
+
+cdef inline void lane_fold(double* parts, int half, int used, const real* like) noexcept nogil:
+    """One level of the tree: add position j + half to position j. `half` must be a literal, or nothing vectorises."""
+    cdef int lanes = 64 if real is float else 32
+    cdef double* high
+    cdef double* low
+    cdef double sum, from_second
+    cdef int j, l
+    cdef int upper = half * lanes
+    for j in range(used - half if used - half < half else half):
+        high = parts + j * lanes
+        if real is float:
+            for l in range(lanes):
+                high[l] += high[upper + l]
+        else:
+            low = high + 8 * lanes
+            for l in range(lanes):
+                sum = high[l] + high[upper + l]
+                from_second = sum - high[l]
+                low[l] = (low[l] + low[upper + l]) + ((high[l] - (sum - from_second)) + (high[upper + l] - from_second))
+                high[l] = sum
+
+
+cdef inline void lane_total(double* parts, int used, const real* like) noexcept nogil:
+    """total of sums.pxi: the tree over the positions, into position 0. Positions from `used` on are zero: skipped."""
+    if real is float:
+        lane_fold(parts, 8, used, like)
+    lane_fold(parts, 4, used, like)
+    lane_fold(parts, 2, used, like)
+    lane_fold(parts, 1, used, like)
+
+
+cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = flushed(e[l], floor[l]) * scale[l]
+
+
+cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        e[l] = flushed(e[l], floor[l]) * scale[l] - offset[l] * weight
+
+
+cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int l
+    for l in range(lanes):
+        out[l] = (x[l] - shift[l]) - log_total[l]
