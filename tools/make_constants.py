@@ -85,7 +85,7 @@ def main() -> None:
     exponential(10, round_f64, "exp, f64", "")
     logarithm(7)
     log2 = mp.log(2)
-    print("\nlog(2), f32:", float(round_f32(log2)).hex(), " and what it leaves:", mp.nstr(log2 - round_f32(log2), 5))
+    print("\nlog(2), f32:", float(round_f32(log2)).hex(), float(round_f32(log2 - round_f32(log2))).hex())
     print("log(2), f64:", float(log2).hex(), float(log2 - round_f64(log2)).hex())
     high = mp.floor(log2 * 2**32) / 2**32
     print("log(2), f64, 32 bits and the rest:", float(high).hex(), float(log2 - high).hex())

@@ -60,13 +60,34 @@ class Rows:
         return row_max, position
 
     def logsumexp(self) -> Array:
-        """row_max + log(1 + rest), with what rounding did to `rest` made good where they cancel."""
+        """row_max + log(1 + rest), computed again with more digits where too few are left."""
         lse = self.row_max + self.log_total
-        cancelled = np.abs(lse) < np.abs(self.row_max) / 2
-        if self._same_precision and cancelled.any():
-            lost = self._sum_others(self._exp_error) / (1 + self.rest)
-            lse = np.where(cancelled, lse + lost, lse)
+        if self._same_precision:
+            doubtful = self._doubtful(lse)
+            if doubtful.any():
+                lse[doubtful] = self._logsumexp_wide(doubtful)
         return lse
+
+    def _doubtful(self, lse: Array) -> Array:
+        """Rows in which the rounding of x - row_max may cost logsumexp more than an ulp or two.
+
+        Weighted by exp(x - row_max), the mean of row_max - x is at most log(n / rest).
+        """
+        n = sum(piece.stop - piece.start for piece in self.block.columns)
+        error = self.rest / (1 + self.rest) * (np.log(n / self.rest) + 2)
+        allowed = np.where(np.abs(lse) < np.abs(self.row_max), np.abs(self.row_max), 2 * np.abs(lse))
+        return np.asarray((error > allowed) & (self.row_max != 0) & np.isfinite(self.row_max))
+
+    def _logsumexp_wide(self, rows: Array) -> Array:
+        """Compute logsumexp of some rows in longdouble, which is of use where it is wider than float64."""
+        row_max = self.row_max[rows, None].astype(np.longdouble)
+        sums = []
+        for piece in self.block.columns:
+            terms = np.exp(self.values(piece)[rows] - row_max)
+            own = np.flatnonzero((self.position[rows] >= piece.start) & (self.position[rows] < piece.stop))
+            terms[own, self.position[rows][own] - piece.start] = 0
+            sums.append(terms.sum(axis=1))
+        return np.asarray(row_max[:, 0] + np.log1p(add_up(sums)))
 
     def _sum_accurately(self) -> Array:
         """`rest`, with rows whose terms were subnormal summed again at another scale."""
@@ -85,16 +106,6 @@ class Rows:
         """exp(x - row_max) * 2**_DEEP_SCALE, accurate where exp alone would be subnormal."""
         half = np.exp((self.values(piece) - self.shift[:, None]) / 2)
         return np.asarray(half * np.ldexp(half, _DEEP_SCALE))
-
-    def _exp_error(self, piece: Columns) -> Array:
-        """What exp(x - row_max) lost to the rounding of the difference."""
-        values, shift = self.values(piece), self.shift[:, None]
-        gap = values - shift
-        # The error of a - b, exactly (Knuth, The Art of Computer Programming 2, 4.2.2).
-        part = gap - values
-        error = (values - (gap - part)) - (shift + part)
-        terms = np.exp(gap)
-        return np.asarray(np.where(terms == 0, 0, terms * error))
 
     def _without_max(self, terms: Array, piece: Columns) -> Array:
         """Each row's sum of `terms` without its maximum's own; overwrites `terms`."""

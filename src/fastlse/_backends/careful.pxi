@@ -30,9 +30,10 @@ cdef inline Pair exp_pair(Pair d) noexcept nogil:
     q = fma_f64(q, r.high, EXP_C4_F64)
     q = fma_f64(q, r.high, EXP_C3_F64)
     q = fma_f64(q, r.high, EXP_C2_F64)
-    # exp(r + r.low) = 1 + r + (r^2 q + r.low (1 + r))
+    # exp(r + r.low) = 1 + r + (r^2 q + r.low exp(r))
+    cdef double curved = r.high * r.high * q
     cdef Pair result = two_sum(1, r.high)
-    result.low += r.high * r.high * q + r.low * (1 + r.high)
+    result = fast_two_sum(result.high, result.low + (curved + r.low * (result.high + curved)))
     cdef double power = power_of_two_f64(t)
     result.high = 0 if d.high < EXP_CUTOFF_F64 else result.high * power
     result.low = 0 if d.high < EXP_CUTOFF_F64 else result.low * power

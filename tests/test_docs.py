@@ -1,0 +1,173 @@
+"""The documentation is true: the examples run, and every public name says what it should."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+import fastlse
+
+PUBLIC = [
+    "available_backends",
+    "backend",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "logsumexp_and_softmax",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "threads",
+    "use_backend",
+]
+OPERATIONS = [
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "log_softmax",
+    "logsumexp",
+    "logsumexp_and_softmax",
+    "softmax",
+]
+SIGNATURES = {
+    "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False, *, "
+    "where=None, out=None, n_threads=None)",
+    "softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
+    "log_softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
+    "logsumexp_and_softmax": "(x, axis=-1, *, out=None, n_threads=None)",
+    "set_num_threads": "(n)",
+    "get_num_threads": "()",
+    "threads": "(n)",
+    "backend": "()",
+    "available_backends": "()",
+    "use_backend": "(name)",
+    "show_config": "()",
+}
+README = Path(__file__).parent.parent / "README.md"
+
+each_name = pytest.mark.parametrize("name", PUBLIC)
+each_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+
+def test_public_names():
+    assert sorted(fastlse.__all__) == sorted(["__version__", *PUBLIC])
+    for name in fastlse.__all__:
+        assert hasattr(fastlse, name)
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", fastlse.__version__)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures(name):
+    """Names, order and defaults of the arguments are the contract's; annotations are left out."""
+    signature = inspect.signature(getattr(fastlse, name))
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    plain = signature.replace(parameters=parameters, return_annotation=signature.empty)
+    assert str(plain) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_and_grad"])
+def test_signatures_of_the_losses(name):
+    """As the contract has them, and its later options may come in between."""
+    parameters = inspect.signature(getattr(fastlse, name)).parameters
+    defaults = {
+        "weight": None,
+        "axis": -1,
+        "sample_weight": None,
+        "ignore_index": -100,
+        "reduction": "mean",
+        "label_smoothing": 0.0,
+        "n_threads": None,
+    }
+    assert list(parameters)[:3] == ["logits", "target", "weight"]
+    for key, default in defaults.items():
+        assert parameters[key].default == default
+    keywords = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert keywords == list(parameters)[3:]
+    assert ("out" in parameters) == (name == "cross_entropy_and_grad")
+
+
+@each_name
+def test_examples(name):
+    documented = getattr(fastlse, name)
+    tests = doctest.DocTestFinder(recurse=False).find(documented, name, globs={})
+    runner = doctest.DocTestRunner()
+    report = []
+    for test in tests:
+        runner.run(test, out=report.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(report)
+    assert runner.tries > 0, "no example"
+
+
+@each_name
+def test_sections(name):
+    """Parameters where there are some, Returns where something is returned, Examples."""
+    documented = getattr(fastlse, name)
+    doc = inspect.getdoc(documented)
+    sections = re.findall(r"^(\w[\w ]*)\n-+$", doc, re.MULTILINE)
+    summary = doc.split("\n\n")[0]
+    assert summary.endswith(".")
+    assert "\n" not in summary or name == "threads"
+    assert "Examples" in sections
+    assert ("Parameters" in sections) == bool(inspect.signature(documented).parameters)
+    if name not in ("set_num_threads", "show_config", "threads", "use_backend"):
+        assert "Returns" in sections
+    if inspect.signature(documented).parameters:
+        assert "Raises" in sections
+
+
+@each_name
+def test_every_parameter_is_documented(name):
+    documented = getattr(fastlse, name)
+    doc = inspect.getdoc(documented)
+    parameters = list(inspect.signature(documented).parameters)
+    if not parameters:
+        return
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", doc, re.DOTALL | re.MULTILINE)
+    # "name : type", or "several, names" that are as for another function
+    heads = re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", section[1], re.MULTILINE)
+    names = [word for head in heads for word in re.split(r",\s*", head) if word]
+    assert sorted(names) == sorted(parameters)
+
+
+@each_operation
+def test_operations_say_more(name):
+    """Accuracy and edge cases are in the notes; the bound by its constant's name."""
+    doc = inspect.getdoc(getattr(fastlse, name))
+    for word in ("Raises", "Notes", "See Also", "NaN"):
+        if name == "logsumexp_and_softmax" and word == "NaN":
+            continue  # it points to the two that it joins
+        assert word in doc
+    named = re.findall(r"``(\w+_ULP)``", doc)
+    assert named
+    for constant in named:
+        module = fastlse.losses if hasattr(fastlse.losses, constant) else fastlse.reductions
+        assert 1 <= getattr(module, constant) <= 6
+
+
+def test_readme():
+    """The README's Python blocks run, one after the other, without a warning."""
+    if not README.is_file():
+        pytest.skip("the tests are not beside the README")
+    flags = re.DOTALL | re.MULTILINE
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), flags)
+    if not blocks:
+        pytest.skip("the README holds no Python block")
+    parser, runner, report = doctest.DocTestParser(), doctest.DocTestRunner(), []
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for block in blocks:
+            if ">>>" in block:
+                test = parser.get_doctest(block, names, "README.md", str(README), 0)
+                runner.run(test, out=report.append, clear_globs=False)
+                names = test.globs
+            else:
+                exec(compile(block, str(README), "exec"), names)
+    assert not report, "".join(report)
+    assert "fastlse" in names

@@ -1,0 +1,201 @@
+"""A row's result has the same bits whatever is around it and however it is stored or computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from operations import OPERATIONS, WITH_ROWS_OUT, assert_same_bits, rows_and_extras
+from reference import DTYPES
+
+import fastlse
+
+pytestmark = pytest.mark.parametrize("dtype", DTYPES)
+
+# Around the lanes (32, 64), a chunk (4096) and a block (32768, 65536); short rows in several tiles.
+SHAPES = [(131, 1), (131, 3), (70, 10), (300, 33), (40, 64), (20, 65), (9, 257), (7, 1000)]
+LONG_SHAPES = [(3, 4097), (2, 40_000), (2, 70_001), (1, 140_000)]
+
+FUSED = [name for name in fastlse.available_backends() if name in ("avx512", "avx2", "neon")]
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+def columns(x):
+    return np.ascontiguousarray(x.T)
+
+
+@each_operation
+class TestOneRow:
+    def test_number_of_threads(self, backend, operation, dtype, threads_for_small_problems):
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            alone = operation(x, extras, n_threads=1)
+            for n_threads in (2, 3, 7):
+                assert_same_bits(operation(x, extras, n_threads=n_threads), alone)
+            across = operation(columns(x), extras, axis=0, n_threads=1)
+            assert_same_bits(operation(columns(x), extras, axis=0, n_threads=3), across)
+
+    def test_the_usual_number_of_threads_and_the_fast_lane(self, backend, operation, dtype):
+        for shape in [(1, 1), (1, 10), (8, 10), (9, 10), (3, 1000), *SHAPES]:
+            x, extras = rows_and_extras(*shape, dtype)
+            assert_same_bits(operation(x, extras), operation(x, extras, n_threads=1))
+
+    def test_split_of_the_batch(self, backend, operation, dtype):
+        for shape in [*SHAPES, (3, 70_001)]:
+            x, extras = rows_and_extras(*shape, dtype)
+            whole = operation(x, extras)
+            for size in (1, 2, 5, 64):
+                parts = [
+                    operation(x[i : i + size], extras.of(slice(i, i + size)))
+                    for i in range(0, len(x), size)
+                ]
+                joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+                assert_same_bits(joined, whole)
+
+    def test_position_in_the_batch(self, backend, operation, dtype):
+        for shape in SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            whole = operation(x, extras)
+            for shift in (1, 2, 3, 31):
+                order = np.roll(np.arange(len(x)), shift)
+                moved = operation(x[order], extras.of(order))
+                assert_same_bits(moved, tuple(part[order] for part in whole))
+                moved = operation(columns(x[order]), extras.of(order), axis=0)
+                across = operation(columns(x), extras, axis=0)
+                assert_same_bits(moved, tuple(part[order] for part in across))
+
+    def test_rows_around_it(self, backend, operation, dtype):
+        """NaN, infinities and other scales in the neighbours change nothing."""
+        for shape in SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            whole = operation(x, extras)
+            other = x.copy()
+            other[1::4], other[2::4], other[3::4] = np.nan, np.inf, -1e30
+            same = slice(0, None, 4)
+            assert_same_bits(
+                tuple(part[same] for part in operation(other, extras)),
+                tuple(part[same] for part in whole),
+            )
+
+    def test_byte_offset(self, backend, operation, dtype):
+        for shape in [(5, 10), (20, 10), (3, 100), (1, 5000)]:
+            x, extras = rows_and_extras(*shape, dtype)
+            expected = operation(x, extras)
+            buffer = bytearray(x.nbytes + 64)
+            for offset in range(64):
+                moved = np.ndarray(x.shape, dtype, buffer, offset)
+                moved[...] = x
+                assert_same_bits(operation(moved, extras), expected)
+
+    def test_views_and_their_copies(self, backend, operation, dtype):
+        for n_rows, n in [*SHAPES, (2, 40_000)]:
+            wide, _ = rows_and_extras(2 * n_rows, 3 * n, dtype)
+            _, extras = rows_and_extras(n_rows, n, dtype)
+            for view in (
+                wide[:n_rows, :n],
+                wide[::2, :n],
+                wide[:n_rows, ::3],
+                wide[1::2, 1::3],
+                wide[:n_rows, n - 1 :: -1] if n > 1 else wide[:n_rows, :1],
+                wide[n_rows - 1 :: -1, :n],
+                wide[::-2, ::-3],
+                np.broadcast_to(wide[0, :n], (n_rows, n)),
+                np.broadcast_to(wide[:n_rows, :1], (n_rows, n)),
+            ):
+                assert_same_bits(operation(view, extras), operation(view.copy(), extras))
+
+    def test_fortran_order(self, compiled_backend, operation, dtype):
+        """Along a row and across problems: the compiled kernels add up in the same order."""
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            expected = operation(x, extras)
+            assert_same_bits(operation(np.asfortranarray(x), extras), expected)
+            assert_same_bits(operation(columns(x), extras, axis=0), expected)
+
+    def test_repetition(self, backend, operation, dtype):
+        x, extras = rows_and_extras(70, 100, dtype)
+        assert_same_bits(operation(x, extras), operation(x, extras))
+
+    @pytest.mark.skipif(len(FUSED) < 2, reason="one backend with fused multiply-add at most")
+    def test_backends_with_fused_multiply_add(self, operation, dtype):
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            results = {}
+            for name in FUSED:
+                with fastlse.use_backend(name):
+                    results[name] = (
+                        *operation(x, extras),
+                        *operation(columns(x), extras, axis=0),
+                        *operation(x[::-1, ::-1], extras),
+                    )
+            for name in FUSED[1:]:
+                assert_same_bits(results[name], results[FUSED[0]])
+
+
+@pytest.mark.parametrize("operation", WITH_ROWS_OUT.values(), ids=WITH_ROWS_OUT)
+class TestOut:
+    def test_out_or_not_and_in_place(self, backend, operation, dtype):
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            expected = operation(x, extras)
+            out = np.empty_like(x)
+            assert_same_bits(operation(x, extras, out=out), expected)
+            assert_same_bits((out,), expected[-1:])
+            wide = np.empty((2 * shape[0], 3 * shape[1]), dtype)
+            assert_same_bits(operation(x, extras, out=wide[::2, ::-3]), expected)
+            in_place = x.copy()
+            assert_same_bits(operation(in_place, extras, out=in_place), expected)
+            in_place = np.asfortranarray(x)
+            expected = operation(in_place, extras)
+            assert_same_bits(operation(in_place, extras, out=in_place), expected)
+
+    def test_byte_offset_of_out(self, backend, operation, dtype):
+        for shape in [(20, 10), (3, 100)]:
+            x, extras = rows_and_extras(*shape, dtype)
+            expected = operation(x, extras)
+            buffer = bytearray(x.nbytes + 64)
+            for offset in range(64):
+                out = np.ndarray(x.shape, dtype, buffer, offset)
+                assert_same_bits(operation(x, extras, out=out), expected)
+
+
+class TestMean:
+    """The sum over the rows, too, does not depend on who added what."""
+
+    def test_number_of_threads(self, backend, dtype, threads_for_small_problems):
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            x[np.isinf(x)] = -50
+            for reduction in ("mean", "sum"):
+                results = [
+                    fastlse.cross_entropy_and_grad(
+                        x, extras.target, reduction=reduction, n_threads=n_threads
+                    )
+                    for n_threads in (1, 2, 3, 7)
+                ]
+                for result in results[1:]:
+                    assert_same_bits(result, results[0])
+
+    def test_fast_lane(self, backend, dtype):
+        for shape in [(1, 1), (1, 10), (8, 10), (9, 10), (3, 1000), *SHAPES]:
+            x, _ = rows_and_extras(*shape, dtype)
+            target = np.argmax(x, axis=1)
+            assert_same_bits(
+                fastlse.cross_entropy_and_grad(x, target),
+                fastlse.cross_entropy_and_grad(x, target, n_threads=1),
+            )
+            assert_same_bits(
+                (fastlse.cross_entropy(x, target),),
+                (fastlse.cross_entropy(x, target, n_threads=1),),
+            )
+
+    @pytest.mark.skipif(len(FUSED) < 2, reason="one backend with fused multiply-add at most")
+    def test_backends_with_fused_multiply_add(self, dtype):
+        for shape in SHAPES + LONG_SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            results = []
+            for name in FUSED:
+                with fastlse.use_backend(name):
+                    results.append(fastlse.cross_entropy_and_grad(x, extras.target, extras.weight))
+            for result in results[1:]:
+                assert_same_bits(result, results[0])
