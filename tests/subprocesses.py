@@ -12,7 +12,7 @@ import textwrap
 _SETTINGS = ("FASTLSE_BACKEND", "FASTLSE_NUM_THREADS", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
 
 
-def run(code, *, timeout=8, check=True, flags=(), **environment):
+def run(code, *, timeout=60, check=True, flags=(), **environment):
     """Run code in a new interpreter; return the finished process, or fail with what it said."""
     clean = {key: value for key, value in os.environ.items() if key not in _SETTINGS}
     process = subprocess.Popen(

@@ -137,7 +137,7 @@ def logsumexp(
     threads = _threads.resolve(n_threads, problem.x.size)
 
     lse = np.full(problem.n_rows, -np.inf, compute_dtype(dtype))
-    sign = np.zeros(problem.n_rows, problem.x.dtype) if return_sign else None
+    sign = np.zeros(problem.n_rows, problem.x.dtype.newbyteorder("=")) if return_sign else None
     if problem.x.size:
         backend_for(problem.dtype).logsumexp(
             problem.rows(problem.x),

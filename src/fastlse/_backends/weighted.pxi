@@ -14,7 +14,7 @@ cdef extern from *:
 cdef struct Factored:    # what one sweep over a row finds
     double a             # the largest term b exp(a)
     double b
-    double log_term
+    Pair log_term        # a + log|b|: a pair, for beside a large a the logarithm may be lost
     Py_ssize_t position  # -1: no finite term
     bint has_nan
     bint has_positive_infinity
@@ -69,7 +69,7 @@ cdef inline void fetch_factored(const Job* job, Py_ssize_t row, Py_ssize_t start
 
 
 cdef inline void note_term(Factored* found, double a, double b, Py_ssize_t position) noexcept nogil:
-    cdef double log_term
+    cdef Pair log_term
     if b == 0:
         return
     if a != a or b != b or (a == -INF_F64 and is_infinite(b)):
@@ -78,8 +78,9 @@ cdef inline void note_term(Factored* found, double a, double b, Py_ssize_t posit
         found.has_positive_infinity = found.has_positive_infinity or b > 0
         found.has_negative_infinity = found.has_negative_infinity or b < 0
     elif a != -INF_F64:
-        log_term = a + log_of_positive(fabs(b)).high
-        if found.position < 0 or log_term > found.log_term:
+        log_term = two_sum(a, log_of_positive(fabs(b)).high)
+        if (found.position < 0 or log_term.high > found.log_term.high
+                or (log_term.high == found.log_term.high and log_term.low > found.log_term.low)):
             found.log_term = log_term
             found.a = a
             found.b = b
