@@ -92,7 +92,7 @@ def main() -> None:
     high = mp.floor(log2 * 2**9 + mp.mpf(1) / 2) / 2**9
     print("log(2), f32, 9 bits and the rest:", float(high).hex(), float(round_f32(log2 - high)).hex())
     print("log2(e):", float(round_f32(1 / log2)).hex(), float(1 / log2).hex())
-    print("log(2^-150), log(2^-1075):", float(round_f32(-150 * log2)).hex(), float(-1075 * log2).hex())
+    print("log(2^-178), log(2^-1107):", float(round_f32(-178 * log2)).hex(), float(-1107 * log2).hex())
     print("sqrt(1/2) as bits:", hex(struct.unpack("<Q", struct.pack("<d", float(mp.sqrt(0.5))))[0]))
 
 

@@ -5,14 +5,14 @@
 # and the exponentials in twice the working precision: float32 in float64, float64 in pairs.
 
 cdef inline Pair exp_pair(Pair d) noexcept nogil:
-    """2^53 exp(d) as a pair.
+    """2^85 exp(d) as a pair.
 
     Domain: d.high <= 0, finite, |d.low| at most an ulp of it.
     Result: 0 below the cutoff of exp_scaled_f64.
     Max error: 0.15 ulp of the high part.
     Source: exp_scaled_f64, the argument's and the last additions' roundings kept.
     """
-    cdef double magic = 6755399441055744.0 + 1023 + 53
+    cdef double magic = 6755399441055744.0 + 1023 + SCALE_BITS_F64
     cdef double t = d.high * LOG2_E_F64 + magic
     cdef double k = t - magic
     # k LOG_2_HIGH_F64 is exact, and so is the first difference; r is a pair
@@ -41,7 +41,7 @@ cdef inline Pair exp_pair(Pair d) noexcept nogil:
 
 
 cdef inline void add_careful(Pair* rest, real x, double max) noexcept nogil:
-    """Add 2^53 exp(x - max)."""
+    """Add 2^85 exp(x - max)."""
     cdef Pair e
     if real is float:
         # in float64 the difference of two float32 numbers is as good as exact

@@ -91,11 +91,12 @@ cdef RowState merge_states(const RowState* states, Py_ssize_t stride, Py_ssize_t
             continue
         block = &states[b * stride]
         # the block's maximum stands for 1 exp(block.max - max); beside an infinite one only a NaN counts
-        factor = exp_scaled_f64(block.max - merged.max) * (1.0 / 9007199254740992.0)
+        factor = exp_scaled_f64(block.max - merged.max)
         if is_infinite(block.max) or is_infinite(merged.max):
             factor = 0
         term = two_sum(1, block.high)
-        add_to(&rest, (term.high + (term.low + block.low)) * factor)
+        # the scale comes off last, for the factor alone may be subnormal
+        add_to(&rest, (term.high + (term.low + block.low)) * factor * UNSCALE_F64)
     rest = fast_two_sum(rest.high, rest.low)
     merged.high = rest.high
     merged.low = rest.low

@@ -24,9 +24,9 @@ cdef inline real real_of(double value, const real* like) noexcept nogil:
 cdef inline double unscale(const real* like) noexcept nogil:
     """What takes the scale of exp_scaled off again."""
     if real is float:
-        return 1.0 / 16777216.0
+        return UNSCALE_F32
     else:
-        return 1.0 / 9007199254740992.0
+        return UNSCALE_F64
 
 
 cdef inline void clear(Sum* sum) noexcept nogil:

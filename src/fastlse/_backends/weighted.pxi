@@ -44,13 +44,13 @@ cdef inline double factored_term(double d, double b, double b_largest) noexcept 
     cdef double k, r
     cdef int exponent_b, exponent_largest
     if -600 < d < 600 and 1e-270 < fabs(ratio) < 1e270:
-        return ratio * (exp_scaled_f64(d) * (1.0 / 9007199254740992.0))
+        return ratio * (exp_scaled_f64(d) * UNSCALE_F64)
     if d < -4000:
         return 0
     k = nearbyint(d * LOG2_E_F64)
     r = (d - k * LOG_2_HIGH_F64) - k * LOG_2_LOW_F64
     ratio = frexp(b, &exponent_b) / frexp(b_largest, &exponent_largest)
-    return ldexp(ratio * (exp_scaled_f64(r) * (1.0 / 9007199254740992.0)), <int>k + exponent_b - exponent_largest)
+    return ldexp(ratio * (exp_scaled_f64(r) * UNSCALE_F64), <int>k + exponent_b - exponent_largest)
 
 
 cdef inline void fetch_factored(const Job* job, Py_ssize_t row, Py_ssize_t start, Py_ssize_t count, real* a, real* b) noexcept nogil:
