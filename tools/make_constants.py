@@ -1,7 +1,8 @@
-"""Print the constants of ``src/fastlse/_backends/simd_math.pxi`` with the error of each approximation.
+"""Print the constants of ``src/fastlse/_backends/simd_math.pxi`` and their errors.
 
-Run it with mpmath installed: ``python tools/make_constants.py``. Each polynomial is the weighted least squares fit on
-Chebyshev nodes in 200-bit arithmetic, which is minimax to within a few per cent, with its coefficients then rounded.
+Run it with mpmath installed: ``python tools/make_constants.py``. Each polynomial is the weighted
+least squares fit on Chebyshev nodes in 200-bit arithmetic, which is minimax to within a few per
+cent, with its coefficients then rounded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def chebyshev_nodes(low: mp.mpf, high: mp.mpf, count: int) -> list[mp.mpf]:
 
 
 def fit(function: Real, weight: Real, low: mp.mpf, high: mp.mpf, terms: int) -> list[mp.mpf]:
-    """Coefficients of the polynomial with `terms` terms nearest to `function`, its error weighted."""
+    """Coefficients of the polynomial nearest to `function`, its error weighted."""
     nodes = chebyshev_nodes(low, high, 8 * terms)
     rows = [[weight(x) * x**k for k in range(terms)] for x in nodes]
     solution, _ = mp.qr_solve(mp.matrix(rows), mp.matrix([weight(x) * function(x) for x in nodes]))
@@ -47,7 +48,7 @@ def worst(error: Real, low: mp.mpf, high: mp.mpf) -> mp.mpf:
 
 def show(name: str, coefficients: list[mp.mpf], relative_error: mp.mpf, suffix: str = "") -> None:
     print(f"\n{name}: relative error 2^{mp.nstr(mp.log(relative_error, 2), 4)}")
-    for k, c in enumerate(coefficients):
+    for c in coefficients:
         print(f"  {float(c).hex()}{suffix}")
 
 
@@ -62,7 +63,12 @@ def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suf
         return r * r * mp.exp(-r)
 
     c = [rounding(value) for value in fit(q, weight, -half, half, terms)]
-    show(name, c, worst(lambda r: (1 + r + r * r * evaluate(c, r)) / mp.exp(r) - 1, -half, half), suffix)
+    show(
+        name,
+        c,
+        worst(lambda r: (1 + r + r * r * evaluate(c, r)) / mp.exp(r) - 1, -half, half),
+        suffix,
+    )
 
 
 def logarithm(terms: int) -> None:
@@ -85,14 +91,22 @@ def main() -> None:
     exponential(10, round_f64, "exp, f64", "")
     logarithm(7)
     log2 = mp.log(2)
-    print("\nlog(2), f32:", float(round_f32(log2)).hex(), float(round_f32(log2 - round_f32(log2))).hex())
+    print(
+        "\nlog(2), f32:",
+        float(round_f32(log2)).hex(),
+        float(round_f32(log2 - round_f32(log2))).hex(),
+    )
     print("log(2), f64:", float(log2).hex(), float(log2 - round_f64(log2)).hex())
     high = mp.floor(log2 * 2**32) / 2**32
     print("log(2), f64, 32 bits and the rest:", float(high).hex(), float(log2 - high).hex())
     high = mp.floor(log2 * 2**9 + mp.mpf(1) / 2) / 2**9
-    print("log(2), f32, 9 bits and the rest:", float(high).hex(), float(round_f32(log2 - high)).hex())
+    print(
+        "log(2), f32, 9 bits and the rest:", float(high).hex(), float(round_f32(log2 - high)).hex()
+    )
     print("log2(e):", float(round_f32(1 / log2)).hex(), float(1 / log2).hex())
-    print("log(2^-178), log(2^-1107):", float(round_f32(-178 * log2)).hex(), float(-1107 * log2).hex())
+    print(
+        "log(2^-178), log(2^-1107):", float(round_f32(-178 * log2)).hex(), float(-1107 * log2).hex()
+    )
     print("sqrt(1/2) as bits:", hex(struct.unpack("<Q", struct.pack("<d", float(mp.sqrt(0.5))))[0]))
 
 

@@ -1,4 +1,4 @@
-"""How many threads a call uses: what was asked for, what the machine has, what the work is worth."""
+"""How many threads a call uses: asked for, at hand, worth the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from fastlse import _backends
 
 VARIABLE = "FASTLSE_NUM_THREADS"
 
-# Elements that are worth a thread of their own: about 100 us of serial work, some ten times what waking a thread costs.
+# Elements that are worth a thread of their own: about 100 us of serial work, some ten times what
+# waking a thread costs.
 ELEMENTS_PER_THREAD = 131072
 
 # A process may be refused more threads than this, which the OpenMP runtime answers by ending it.
@@ -27,9 +28,11 @@ _for_context: ContextVar[int | None] = ContextVar("fastlse_num_threads", default
 
 def _checked(n: object, name: str) -> int:
     try:
-        number = operator.index(cast(SupportsIndex, n))
+        number = operator.index(cast("SupportsIndex", n))
     except TypeError:
-        raise TypeError(f"{name} must be an integer of at least 1, got {type(n).__name__}") from None
+        raise TypeError(
+            f"{name} must be an integer of at least 1, got {type(n).__name__}"
+        ) from None
     if isinstance(n, bool) or number < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {n!r}")
     return number
@@ -100,9 +103,10 @@ def set_num_threads(n: int) -> None:
 
     Notes
     -----
-    Without it the number is ``FASTLSE_NUM_THREADS``, or else what OpenMP would take (``OMP_NUM_THREADS``, which
-    joblib and Dask set to 1 in their workers), but no more than the process's affinity and its container's quota allow.
-    The results have the same bits for any number of threads.
+    Without it the number is ``FASTLSE_NUM_THREADS``, or else what OpenMP would take
+    (``OMP_NUM_THREADS``, which joblib and Dask set to 1 in their workers), but no more than the
+    process's affinity and its container's quota allow. The results have the same bits for any
+    number of threads.
 
     Examples
     --------
@@ -135,7 +139,9 @@ def get_num_threads() -> int:
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Set how many threads a call may use inside a ``with`` block, for this thread (or asynchronous task) alone.
+    """Set how many threads a call may use inside a ``with`` block, for this thread alone.
+
+    An asynchronous task counts as a thread here.
 
     Parameters
     ----------
@@ -162,9 +168,10 @@ def threads(n: int) -> Iterator[None]:
 
 
 def resolve(n_threads: int | None, n_elements: int) -> int:
-    """Threads for a call over so many elements; n_threads is the caller's argument, None for the default.
+    """Threads for a call over so many elements; n_threads is the caller's argument or None.
 
-    1 in a forked child, where OpenMP hangs, and inside another parallel region, which has the processors already.
+    1 in a forked child, where OpenMP hangs, and inside another parallel region, which has the
+    processors already.
     """
     asked = None if n_threads is None else _checked(n_threads, "n_threads")
     worth = n_elements // ELEMENTS_PER_THREAD

@@ -195,7 +195,7 @@ def cross_entropy_and_grad(
         weight, axis, sample_weight, ignore_index, reduction, label_smoothing, n_threads
     ):
         result = _backends.active.cross_entropy_rows(logits, target, True)
-        if result is not None:
+        if result is not None and result[1] is not None:
             return result[0], result[1]
     options = as_options(reduction, ignore_index, label_smoothing)
     problem = _loss_problem(logits, target, weight, axis, sample_weight, options)

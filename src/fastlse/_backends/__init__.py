@@ -1,8 +1,9 @@
 """The backends: what is built, what this machine can run, which one serves.
 
-A backend is a module. `numpy` is the reference; the compiled ones (`avx512`, `avx2`, `baseline`) are one source under
-three sets of compiler flags. All have the same functions over the same normalised problem; those of `numpy` say what
-each one does. Callers write ``_backends.active.logsumexp(...)``.
+A backend is a module. `numpy` is the reference; the compiled ones (`avx512`, `avx2`, `baseline`)
+are one source under three sets of compiler flags. All have the same functions over the same
+normalised problem; those of `numpy` say what each one does. Callers write
+``_backends.active.logsumexp(...)``.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def _is_built(name: str) -> bool:
 def _short_spinning() -> Iterator[None]:
     """Keep libgomp, which reads this once when it is loaded, from spinning for milliseconds.
 
-    After an idle pause a spinning team costs 4.7 ms to start on a virtual machine, a sleeping one 0.02 ms. A user's own
-    setting stands, and so does that of whoever loaded libgomp before.
+    After an idle pause a spinning team costs 4.7 ms to start on a virtual machine, a sleeping one
+    0.02 ms. A user's own setting stands, and so does that of whoever loaded libgomp before.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
@@ -128,7 +129,7 @@ def _load(name: str, asked_by: str) -> Backend:
         else:
             reason = "it was not built"
         raise ValueError(f"{asked_by}={name!r}: {reason}; available are {', '.join(RUNNABLE)}")
-    return cast(Backend, _import(name))
+    return cast("Backend", _import(name))
 
 
 def _choose() -> Backend:
@@ -137,8 +138,8 @@ def _choose() -> Backend:
         return _load(wanted, VARIABLE)
     if not BUILT:
         warnings.warn(
-            "fastlse was installed without its compiled kernels and runs on NumPy, several times slower. "
-            f"Reinstall it with a C compiler, or set {VARIABLE}=numpy to run so without this warning.",
+            "fastlse was installed without its compiled kernels and runs on NumPy, several times "
+            f"slower. Reinstall it with a C compiler, or set {VARIABLE}=numpy to silence this.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -190,8 +191,9 @@ def available_backends() -> tuple[str, ...]:
 def use_backend(name: str) -> Iterator[None]:
     """Let another backend serve inside a ``with`` block.
 
-    The choice holds for the whole process, every thread included: it is meant for tests and comparisons. To choose
-    for good, set the environment variable ``FASTLSE_BACKEND`` before the import.
+    The choice holds for the whole process, every thread included: it is meant for tests and
+    comparisons. To choose for good, set the environment variable ``FASTLSE_BACKEND`` before the
+    import.
 
     Parameters
     ----------
@@ -201,7 +203,8 @@ def use_backend(name: str) -> Iterator[None]:
     Raises
     ------
     ValueError
-        If there is no such backend, or this machine cannot run it; the message lists those that it can.
+        If there is no such backend, or this machine cannot run it; the message lists those that it
+        can.
 
     Examples
     --------
@@ -227,7 +230,9 @@ def config() -> dict[str, str]:
     compiled: dict[str, str] = {"compiler": "none: pure Python installation", "OpenMP": "no"}
     if _runtime is not None:
         compiled["compiler"] = _runtime.COMPILER
-        compiled["OpenMP"] = str(_runtime.OPENMP) if _runtime.OPENMP else "no: the kernels are serial"
+        compiled["OpenMP"] = (
+            str(_runtime.OPENMP) if _runtime.OPENMP else "no: the kernels are serial"
+        )
     for name in RUNNABLE[:-1]:
         compiled[f"flags of {name}"] = str(getattr(_load(name, "name"), "FLAGS", ""))
     return {
@@ -243,7 +248,7 @@ def config() -> dict[str, str]:
 
 
 def show_config() -> None:
-    """Print versions, the backends built, runnable and chosen, the number of threads, compiler and flags.
+    """Print versions, backends built, runnable and chosen, threads, compiler and flags.
 
     Examples
     --------

@@ -75,16 +75,20 @@ class Rows:
         """
         n = sum(piece.stop - piece.start for piece in self.block.columns)
         error = self.rest / (1 + self.rest) * (np.log(n / self.rest) + 2)
-        allowed = np.where(np.abs(lse) < np.abs(self.row_max), np.abs(self.row_max), 2 * np.abs(lse))
+        allowed = np.where(
+            np.abs(lse) < np.abs(self.row_max), np.abs(self.row_max), 2 * np.abs(lse)
+        )
         return np.asarray((error > allowed) & (self.row_max != 0) & np.isfinite(self.row_max))
 
     def _logsumexp_wide(self, rows: Array) -> Array:
-        """Compute logsumexp of some rows in longdouble, which is of use where it is wider than float64."""
+        """Compute logsumexp of some rows in longdouble, of use where that is the wider type."""
         row_max = self.row_max[rows, None].astype(np.longdouble)
         sums = []
         for piece in self.block.columns:
             terms = np.exp(self.values(piece)[rows] - row_max)
-            own = np.flatnonzero((self.position[rows] >= piece.start) & (self.position[rows] < piece.stop))
+            own = np.flatnonzero(
+                (self.position[rows] >= piece.start) & (self.position[rows] < piece.stop)
+            )
             terms[own, self.position[rows][own] - piece.start] = 0
             sums.append(terms.sum(axis=1))
         return np.asarray(row_max[:, 0] + np.log1p(add_up(sums)))

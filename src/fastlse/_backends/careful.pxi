@@ -89,19 +89,19 @@ cdef inline bint any_doubtful(const Ends* ends, int count, Py_ssize_t n, double*
     cdef double log_n = log_pair(<double>n, 0).high
     cdef double log_rest, error, allowed, result
     cdef int any = 0
-    cdef int l
-    for l in range(count):
-        result = fabs(ends.value[l])
+    cdef int lane
+    for lane in range(count):
+        result = fabs(ends.value[lane])
         # log(rest) from below: an exponent and a mantissa, read as one number, are a chord of the logarithm
-        log_rest = from_bits((bits_of(ends.high[l]) >> 12) | <uint64_t>0x4330000000000000) - 4503599627370496.0
+        log_rest = from_bits((bits_of(ends.high[lane]) >> 12) | <uint64_t>0x4330000000000000) - 4503599627370496.0
         log_rest = 0.6931471805599453 * (log_rest * (1.0 / 1099511627776.0) - 1023)
         # weighted by exp(x - max), the mean of |x - max| is at most log(n / rest)
-        error = ends.high[l] * ends.inverse[l] * (log_n - log_rest + 1)
+        error = ends.high[lane] * ends.inverse[lane] * (log_n - log_rest + 1)
         # an ulp of max where it cancels, else two of the result, in units of half the machine epsilon
-        allowed = pick(result < fabs(ends.max[l]), 2 * power_below(ends.max[l]), 4 * power_below(result))
+        allowed = pick(result < fabs(ends.max[lane]), 2 * power_below(ends.max[lane]), 4 * power_below(result))
         # at max = 0 the contract allows for the differences; NaN and infinities compare false
-        doubtful[l] = pick((error > allowed) & (ends.max[l] != 0) & (fabs(ends.max[l]) < INF_F64), 1.0, 0.0)
-        any |= doubtful[l] != 0
+        doubtful[lane] = pick((error > allowed) & (ends.max[lane] != 0) & (fabs(ends.max[lane]) < INF_F64), 1.0, 0.0)
+        any |= doubtful[lane] != 0
     return any
 
 
@@ -114,12 +114,12 @@ cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, co
     """Compute the doubtful rows' logsumexp again."""
     cdef Ends refined
     cdef double doubtful[64]
-    cdef int l
+    cdef int lane
     if not any_doubtful(<const Ends*>ends, count, job.layout.row.size, doubtful):
         return
-    for l in range(count):
-        if doubtful[l] != 0:
-            set_state(&refined, 0, careful_state(job, first + l, ends.max[l], like))
+    for lane in range(count):
+        if doubtful[lane] != 0:
+            set_state(&refined, 0, careful_state(job, first + lane, ends.max[lane], like))
             finish_totals(&refined, 1)
             finish_lse(&refined, 1)
-            ends.value[l] = refined.value[0]
+            ends.value[lane] = refined.value[0]

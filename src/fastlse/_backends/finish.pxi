@@ -103,17 +103,17 @@ cdef RowState merge_states(const RowState* states, Py_ssize_t stride, Py_ssize_t
     return merged
 
 
-cdef inline void set_state(Ends* ends, int l, RowState state) noexcept nogil:
-    ends.max[l] = state.max
-    ends.high[l] = state.high
-    ends.low[l] = state.low
+cdef inline void set_state(Ends* ends, int lane, RowState state) noexcept nogil:
+    ends.max[lane] = state.max
+    ends.high[lane] = state.high
+    ends.low[lane] = state.low
 
 
-cdef inline RowState get_state(const Ends* ends, int l) noexcept nogil:
+cdef inline RowState get_state(const Ends* ends, int lane) noexcept nogil:
     cdef RowState state
-    state.max = ends.max[l]
-    state.high = ends.high[l]
-    state.low = ends.low[l]
+    state.max = ends.max[lane]
+    state.high = ends.high[lane]
+    state.low = ends.low[lane]
     return state
 
 
@@ -121,53 +121,53 @@ cdef inline void finish_totals(Ends* ends, int count) noexcept nogil:
     """The total and its logarithm; 1 + rest is a pair, for confident rows live in its low part."""
     cdef Pair sum, logarithm
     cdef double inverse
-    cdef int l
-    for l in range(count):
-        sum = two_sum(1, ends.high[l])
-        sum.low = sum.low + ends.low[l]
+    cdef int lane
+    for lane in range(count):
+        sum = two_sum(1, ends.high[lane])
+        sum.low = sum.low + ends.low[lane]
         # one Newton step on the rounded reciprocal takes in the low part
         inverse = 1 / sum.high
         logarithm = log_pair(sum.high, sum.low * inverse)
-        ends.total[l] = sum.high
-        ends.inverse[l] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
-        ends.log_high[l] = logarithm.high
-        ends.log_low[l] = logarithm.low
+        ends.total[lane] = sum.high
+        ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
+        ends.log_high[lane] = logarithm.high
+        ends.log_low[lane] = logarithm.low
 
 
 cdef inline void finish_lse(Ends* ends, int count) noexcept nogil:
     cdef Pair sum
-    cdef int l
-    for l in range(count):
-        sum = two_sum(ends.max[l], ends.log_high[l])
-        ends.value[l] = sum.high if is_infinite(ends.max[l]) else sum.high + (sum.low + ends.log_low[l])
+    cdef int lane
+    for lane in range(count):
+        sum = two_sum(ends.max[lane], ends.log_high[lane])
+        ends.value[lane] = sum.high if is_infinite(ends.max[lane]) else sum.high + (sum.low + ends.log_low[lane])
 
 
 cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcept nogil:
     """For softmax and log-softmax: NaN everywhere for a row whose maximum is infinite or that holds a NaN."""
     cdef double not_a_number
-    cdef int l
-    for l in range(count):
-        not_a_number = ends.max[l] - ends.max[l]
-        ends.shift[l] = finite_or_zero(ends.max[l])
-        ends.log_total[l] = ends.log_high[l] + not_a_number
-        ends.scale[l] = ends.inverse[l] * unscale(like) + not_a_number
-        ends.floor[l] = ends.total[l] * (smallest(like) / unscale(like)) + not_a_number
-        ends.offset[l] = 0
-        ends.target[l] = -1
+    cdef int lane
+    for lane in range(count):
+        not_a_number = ends.max[lane] - ends.max[lane]
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
+        ends.log_total[lane] = ends.log_high[lane] + not_a_number
+        ends.scale[lane] = ends.inverse[lane] * unscale(like) + not_a_number
+        ends.floor[lane] = ends.total[lane] * (smallest(like) / unscale(like)) + not_a_number
+        ends.offset[lane] = 0
+        ends.target[lane] = -1
 
 
-cdef inline void open_loss(const Job* job, Ends* ends, int l, Py_ssize_t row, const real* like) noexcept nogil:
+cdef inline void open_loss(const Job* job, Ends* ends, int lane, Py_ssize_t row, const real* like) noexcept nogil:
     """What a loss needs to know of its row, the logit apart."""
     cdef const real* weight = <const real*>job.weight
     cdef Py_ssize_t target = job.target[row]
     cdef double row_weight = job.sample_weight[row] if job.sample_weight != NULL else 1
     cdef bint kept = target != job.ignore_index and row_weight != 0
-    ends.target[l] = target if kept else -1
-    ends.kept[l] = kept
-    ends.row_weight[l] = row_weight if kept else 0
-    ends.class_weight[l] = weight[target] if kept and weight != NULL else 1
-    ends.logit[l] = 0
-    ends.deficit[l] = 0
+    ends.target[lane] = target if kept else -1
+    ends.kept[lane] = kept
+    ends.row_weight[lane] = row_weight if kept else 0
+    ends.class_weight[lane] = weight[target] if kept and weight != NULL else 1
+    ends.logit[lane] = 0
+    ends.deficit[lane] = 0
 
 
 cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nogil:
@@ -175,17 +175,17 @@ cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nog
     cdef Pair gap, sum
     cdef double likelihood, smooth, loss
     cdef double share = job.smoothing / job.layout.row.size
-    cdef int l
-    for l in range(count):
-        gap = two_sum(ends.max[l], -ends.logit[l])
-        sum = two_sum(gap.high, ends.log_high[l])
-        likelihood = sum.high if is_infinite(ends.logit[l]) else sum.high + (sum.low + (gap.low + ends.log_low[l]))
-        likelihood = likelihood + (ends.max[l] - ends.max[l])       # NaN for a row without a finite maximum
-        loss = ends.class_weight[l] * likelihood
+    cdef int lane
+    for lane in range(count):
+        gap = two_sum(ends.max[lane], -ends.logit[lane])
+        sum = two_sum(gap.high, ends.log_high[lane])
+        likelihood = sum.high if is_infinite(ends.logit[lane]) else sum.high + (sum.low + (gap.low + ends.log_low[lane]))
+        likelihood = likelihood + (ends.max[lane] - ends.max[lane])       # NaN for a row without a finite maximum
+        loss = ends.class_weight[lane] * likelihood
         if job.smoothing > 0:
-            smooth = share * (ends.deficit[l] + job.weight_total * (ends.log_high[l] + ends.log_low[l]))
+            smooth = share * (ends.deficit[lane] + job.weight_total * (ends.log_high[lane] + ends.log_low[lane]))
             loss = (1 - job.smoothing) * loss + smooth
-        ends.value[l] = ends.row_weight[l] * loss if ends.kept[l] != 0 else 0
+        ends.value[lane] = ends.row_weight[lane] * loss if ends.kept[lane] != 0 else 0
 
 
 cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
@@ -193,51 +193,51 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
     cdef double share = job.smoothing / job.layout.row.size
     cdef double row_scale, height, others, e_target, entry, not_a_number
     cdef bint zero
-    cdef int l
-    for l in range(count):
-        row_scale = ends.row_weight[l] * job.grad_scale
-        height = (1 - job.smoothing) * ends.class_weight[l] + share * job.weight_total
-        not_a_number = ends.max[l] - ends.max[l]
-        ends.shift[l] = finite_or_zero(ends.max[l])
+    cdef int lane
+    for lane in range(count):
+        row_scale = ends.row_weight[lane] * job.grad_scale
+        height = (1 - job.smoothing) * ends.class_weight[lane] + share * job.weight_total
+        not_a_number = ends.max[lane] - ends.max[lane]
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        e_target = exp_scaled(real_of(ends.logit[l], like) - real_of(ends.shift[l], like)) * unscale(like)
-        others = ((1 - e_target) + ends.high[l]) + ends.low[l]
-        entry = row_scale * (share * (job.weight_total - ends.class_weight[l]) - height * (others * ends.inverse[l]))
+        e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
+        others = ((1 - e_target) + ends.high[lane]) + ends.low[lane]
+        entry = row_scale * (share * (job.weight_total - ends.class_weight[lane]) - height * (others * ends.inverse[lane]))
         entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
-        zero = (ends.kept[l] == 0) | ((ends.max[l] == -INF_F64) & (ends.high[l] == 0))
-        ends.scale[l] = 0 if zero else ends.inverse[l] * unscale(like) * (row_scale * height) + not_a_number
-        ends.floor[l] = NAN_F64 if zero else ends.total[l] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
-        ends.offset[l] = 0 if zero else row_scale * share
-        ends.target_entry[l] = 0 if zero else entry
+        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] == 0))
+        ends.scale[lane] = 0 if zero else ends.inverse[lane] * unscale(like) * (row_scale * height) + not_a_number
+        ends.floor[lane] = NAN_F64 if zero else ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
+        ends.offset[lane] = 0 if zero else row_scale * share
+        ends.target_entry[lane] = 0 if zero else entry
 
 
 cdef inline void clear_losses(LossSums* sums) noexcept nogil:
-    cdef int l
-    for l in range(64):
-        sums.high[l] = 0
-        sums.low[l] = 0
+    cdef int lane
+    for lane in range(64):
+        sums.high[lane] = 0
+        sums.low[lane] = 0
 
 
 cdef inline void add_losses(LossSums* sums, const double* value, int count) noexcept nogil:
     cdef double high, from_value
-    cdef int l
-    for l in range(count):
-        # two_sum, spelt out so that the loop over l stays one loop
-        high = sums.high[l] + value[l]
-        from_value = high - sums.high[l]
-        sums.low[l] += (sums.high[l] - (high - from_value)) + (value[l] - from_value)
-        sums.high[l] = high
+    cdef int lane
+    for lane in range(count):
+        # two_sum, spelt out so that the loop over lane stays one loop
+        high = sums.high[lane] + value[lane]
+        from_value = high - sums.high[lane]
+        sums.low[lane] += (sums.high[lane] - (high - from_value)) + (value[lane] - from_value)
+        sums.high[lane] = high
 
 
 cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first, int count, LossSums* sums,
                               const real* like) noexcept nogil:
     """The rows' own results: to the caller's array, and the losses to the sums, row i of a batch to sum i."""
     cdef real* to = <real*>(job.loss if job.mode == LOSS else job.lse)
-    cdef int l
+    cdef int lane
     if to != NULL:
-        for l in range(count):
-            to[first + l] = real_of(ends.value[l], like)
+        for lane in range(count):
+            to[first + lane] = real_of(ends.value[lane], like)
     if job.mode == LOSS:
         add_losses(sums, ends.value, count)
 

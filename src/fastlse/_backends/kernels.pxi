@@ -44,7 +44,7 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
     cdef Py_ssize_t stop = least(job.layout.batch.size, row + job.unit_rows)
     cdef LossSums sums
     cdef Pair loss_sum
-    cdef int count, l
+    cdef int count, lane
     clear_losses(&sums)
     while row < stop:
         if job.across:
@@ -57,9 +57,9 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
     if loss_sums != NULL:
         loss_sum.high = 0
         loss_sum.low = 0
-        for l in range(lanes):
-            add_to(&loss_sum, sums.high[l])
-            loss_sum.low += sums.low[l]
+        for lane in range(lanes):
+            add_to(&loss_sum, sums.high[lane])
+            loss_sum.low += sums.low[lane]
         loss_sums[unit] = loss_sum
 
 

@@ -29,30 +29,30 @@ cdef inline real run_max(const real* x, Py_ssize_t n) noexcept nogil:
     cdef real best[64]
     cdef real result = real_of(-INF_F64, x)
     cdef Py_ssize_t i = 0
-    cdef int l
+    cdef int lane
     if n < lanes:
         for i in range(n):
             result = larger(x[i], result)
         return result
-    for l in range(lanes):
-        best[l] = result
+    for lane in range(lanes):
+        best[lane] = result
     while i + lanes <= n:
-        for l in range(lanes):
-            best[l] = larger(x[i + l], best[l])
+        for lane in range(lanes):
+            best[lane] = larger(x[i + lane], best[lane])
         i += lanes
     if i < n:
         # the last group overlaps the one before: a maximum does not mind
-        for l in range(lanes):
-            best[l] = larger(x[n - lanes + l], best[l])
-    for l in range(lanes // 2):
-        best[l] = larger(best[l], best[lanes // 2 + l])
-    for l in range(lanes // 4):
-        best[l] = larger(best[l], best[lanes // 4 + l])
-    for l in range(lanes // 8):
-        best[l] = larger(best[l], best[lanes // 8 + l])
+        for lane in range(lanes):
+            best[lane] = larger(x[n - lanes + lane], best[lane])
+    for lane in range(lanes // 2):
+        best[lane] = larger(best[lane], best[lanes // 2 + lane])
+    for lane in range(lanes // 4):
+        best[lane] = larger(best[lane], best[lanes // 4 + lane])
+    for lane in range(lanes // 8):
+        best[lane] = larger(best[lane], best[lanes // 8 + lane])
     result = best[0]
-    for l in range(1, lanes // 8):
-        result = larger(best[l], result)
+    for lane in range(1, lanes // 8):
+        result = larger(best[lane], result)
     return result
 
 
@@ -60,11 +60,11 @@ cdef inline Py_ssize_t run_find(const real* x, Py_ssize_t n, real value) noexcep
     """The first position of a value that the run is known to hold."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t i = 0
-    cdef int l, found
+    cdef int lane, found
     while i + lanes <= n:
         found = 0
-        for l in range(lanes):
-            found |= x[i + l] == value
+        for lane in range(lanes):
+            found |= x[i + lane] == value
         if found:
             break
         i += lanes
@@ -86,20 +86,20 @@ cdef inline void padded_group(const real* x, int count, real shift, Py_ssize_t s
     cdef int lanes = 64 if real is float else 32
     cdef real group[64]
     cdef real e[64]
-    cdef int l
+    cdef int lane
     if count < lanes:
-        for l in range(lanes):
-            group[l] = real_of(-INF_F64, x)
-        for l in range(count):
-            group[l] = x[l]
+        for lane in range(lanes):
+            group[lane] = real_of(-INF_F64, x)
+        for lane in range(count):
+            group[lane] = x[lane]
     else:
-        for l in range(lanes):
-            group[l] = x[l]
-    for l in range(lanes):
-        e[l] = exp_scaled(group[l] - shift)
+        for lane in range(lanes):
+            group[lane] = x[lane]
+    for lane in range(lanes):
+        e[lane] = exp_scaled(group[lane] - shift)
     if e_out != NULL:
-        for l in range(count):
-            e_out[l] = e[l]
+        for lane in range(count):
+            e_out[lane] = e[lane]
     if 0 <= skip < count:
         e[skip] = 0
     add_group(<const real*>e, sum)
@@ -116,13 +116,13 @@ cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_ou
     cdef int lanes = 64 if real is float else 32
     cdef real e[64]
     cdef Py_ssize_t i = 0
-    cdef int l
+    cdef int lane
     if e_out == NULL:
         while i < n:
             if ahead != 0:
                 prefetch_group(<const char*>(x + i) + ahead)
-            for l in range(lanes):
-                e[l] = exp_scaled(x[i + l] - shift)
+            for lane in range(lanes):
+                e[lane] = exp_scaled(x[i + lane] - shift)
             add_group(<const real*>e, sum)
             i += lanes
     else:
@@ -130,10 +130,10 @@ cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_ou
         while i < n:
             if ahead != 0:
                 prefetch_group(<const char*>(x + i) + ahead)
-            for l in range(lanes):
-                e[l] = exp_scaled(x[i + l] - shift)
-            for l in range(lanes):
-                e_out[i + l] = e[l]
+            for lane in range(lanes):
+                e[lane] = exp_scaled(x[i + lane] - shift)
+            for lane in range(lanes):
+                e_out[i + lane] = e[lane]
             add_group(<const real*>e, sum)
             i += lanes
 
@@ -142,7 +142,8 @@ cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t
                              Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements but x[skip]; store all of them in e_out unless that is NULL.
 
-    e_out may be x. What lies `ahead` bytes further on is fetched on the way, unless that is 0. Runs are joined by calls in order, every run but a row's last a multiple of LANES long.
+    e_out may be x. What lies `ahead` bytes further on is fetched on the way, unless that is 0. Runs are joined by calls in
+    order, every run but a row's last a multiple of LANES long.
     """
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t whole = n - n % lanes
@@ -162,12 +163,12 @@ cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, real* e_out) n
     cdef int lanes = 64 if real is float else 32
     cdef real e[64]
     cdef Py_ssize_t i = 0
-    cdef int l
+    cdef int lane
     while i + lanes <= n:
-        for l in range(lanes):
-            e[l] = exp_scaled(x[i + l] - shift)
-        for l in range(lanes):
-            e_out[i + l] = e[l]
+        for lane in range(lanes):
+            e[lane] = exp_scaled(x[i + lane] - shift)
+        for lane in range(lanes):
+            e_out[i + lane] = e[lane]
         i += lanes
     while i < n:
         e_out[i] = exp_scaled(x[i] - shift)
@@ -179,18 +180,18 @@ cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const 
     cdef int lanes = 64 if real is float else 32
     cdef real term[64]
     cdef Py_ssize_t i = 0
-    cdef int l, count
+    cdef int lane, count
     while i < n:
         count = <int>(n - i) if n - i < lanes else lanes
         if count < lanes:
-            for l in range(lanes):
-                term[l] = 0
+            for lane in range(lanes):
+                term[lane] = 0
         if weight == NULL:
-            for l in range(count):
-                term[l] = shift - x[i + l]
+            for lane in range(count):
+                term[lane] = shift - x[i + lane]
         else:
-            for l in range(count):
-                term[l] = pick(weight[i + l] == 0, <real>0, weight[i + l] * (shift - x[i + l]))
+            for lane in range(count):
+                term[lane] = pick(weight[i + lane] == 0, <real>0, weight[i + lane] * (shift - x[i + lane]))
         add_group(<const real*>term, sum)
         i += lanes
 
@@ -222,12 +223,12 @@ cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total
     cdef int lanes = 64 if real is float else 32
     cdef real value[64]
     cdef Py_ssize_t i = 0
-    cdef int l
+    cdef int lane
     while i + lanes <= n:
-        for l in range(lanes):
-            value[l] = (x[i + l] - shift) - log_total
-        for l in range(lanes):
-            out[i + l] = value[l]
+        for lane in range(lanes):
+            value[lane] = (x[i + lane] - shift) - log_total
+        for lane in range(lanes):
+            out[i + lane] = value[lane]
         i += lanes
     while i < n:
         out[i] = (x[i] - shift) - log_total

@@ -126,18 +126,18 @@ cdef inline double row_deficit(const Job* job, Row* row, double max, const real*
     return settled_total(&sum, like)
 
 
-cdef void write_row(const Job* job, Row* row, const Ends* ends, int l, Py_ssize_t start, Py_ssize_t stop, const real* kept,
+cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssize_t start, Py_ssize_t stop, const real* kept,
                     const real* like) noexcept nogil:
     """Write elements start .. stop of the results. kept: the row's stored exponentials, or NULL to compute them again."""
-    cdef real shift = real_of(ends.shift[l], like)
-    cdef real log_total = real_of(ends.log_total[l], like)
-    cdef real scale = real_of(ends.scale[l], like)
-    cdef real floor = real_of(ends.floor[l], like)
-    cdef real offset = real_of(ends.offset[l], like)
+    cdef real shift = real_of(ends.shift[lane], like)
+    cdef real log_total = real_of(ends.log_total[lane], like)
+    cdef real scale = real_of(ends.scale[lane], like)
+    cdef real floor = real_of(ends.floor[lane], like)
+    cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* weight = <const real*>job.weight
     cdef real* to
-    cdef Py_ssize_t target = ends.target[l]
+    cdef Py_ssize_t target = ends.target[lane]
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count
     while at < stop:
@@ -153,7 +153,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int l, Py_ssize_
             else:
                 run_scale(to, count, scale, floor)
             if at <= target < at + count:
-                to[target - at] = real_of(ends.target_entry[l], like)
+                to[target - at] = real_of(ends.target_entry[lane], like)
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, at, count, masked, to, 1)
         if not job.out.contiguous_row:
@@ -206,7 +206,8 @@ cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* 
     write_row(job, &row, ends, 0, start, least(job.layout.row.size, start + block_length(like)), <const real*>NULL, like)
 
 
-cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int l, char* scratch, int n_threads, const real* like) noexcept nogil:
+cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, char* scratch, int n_threads,
+                               const real* like) noexcept nogil:
     """A row's state, its exponentials stored on the way if there is a place for them."""
     cdef RowState* states = <RowState*>(scratch + job.states_at)
     cdef RowState state
@@ -215,7 +216,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int l, char
     if job.n_blocks == 1:
         position = block_max(job, row, 0, n, &state, like)
         if job.smoothing > 0:
-            ends.deficit[l] = row_deficit(job, row, state.max, like)     # before the exponentials may overwrite x
+            ends.deficit[lane] = row_deficit(job, row, state.max, like)     # before the exponentials may overwrite x
         block_sum(job, row, 0, n, position, keep_at(job, <const Row*>row, like), &state, like)
     else:
         if n_threads > 1:
@@ -226,8 +227,8 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int l, char
                 store_block_state(job, row.index, block, scratch, states, like)
         state = merge_states(<const RowState*>states, 1, job.n_blocks)
         if job.smoothing > 0:
-            ends.deficit[l] = row_deficit(job, row, state.max, like)
-    set_state(ends, l, state)
+            ends.deficit[lane] = row_deficit(job, row, state.max, like)
+    set_state(ends, lane, state)
 
 
 cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratch, int n_threads, LossSums* sums,
@@ -236,18 +237,18 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef Ends ends
     cdef Row row
     cdef Py_ssize_t block
-    cdef int l
-    for l in range(count):
-        row = open_row(job, first + l, scratch, like)
+    cdef int lane
+    for lane in range(count):
+        row = open_row(job, first + lane, scratch, like)
         if job.mode == LOSS:
-            open_loss(job, &ends, l, row.index, like)
-            if ends.kept[l] == 0:
-                ends.max[l] = 0
-                ends.high[l] = 0
-                ends.low[l] = 0
+            open_loss(job, &ends, lane, row.index, like)
+            if ends.kept[lane] == 0:
+                ends.max[lane] = 0
+                ends.high[lane] = 0
+                ends.low[lane] = 0
                 continue
-            ends.logit[l] = element(job, <const Row*>&row, ends.target[l], like)
-        states_of_row(job, &row, &ends, l, scratch, n_threads, like)
+            ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
+        states_of_row(job, &row, &ends, lane, scratch, n_threads, like)
     if count == 1:
         finish(job, &ends, 1, like)
     else:
@@ -257,12 +258,12 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     store_values(job, <const Ends*>&ends, first, count, sums, like)
     if job.out.data == NULL:
         return
-    for l in range(count):
-        row = open_row(job, first + l, scratch, like)
-        if job.mode == LOSS and ends.kept[l] == 0:
+    for lane in range(count):
+        row = open_row(job, first + lane, scratch, like)
+        if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &row, like)
         elif n_threads > 1:
             for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
                 write_block(job, first, block, scratch + threadid() * job.scratch_size, <const Ends*>&ends, like)
         else:
-            write_row(job, &row, <const Ends*>&ends, l, 0, job.layout.row.size, keep_at(job, <const Row*>&row, like), like)
+            write_row(job, &row, <const Ends*>&ends, lane, 0, job.layout.row.size, keep_at(job, <const Row*>&row, like), like)

@@ -3,41 +3,41 @@
 
 cdef inline void lane_exp(const real* x, const real* shift, real* e) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = exp_scaled(x[l] - shift[l])
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = exp_scaled(x[lane] - shift[lane])
 
 
 cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        to[l] = source[l]
+    cdef int lane
+    for lane in range(lanes):
+        to[lane] = source[lane]
 
 
 cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        term[l] = pick(weight == 0, <real>0, weight * (max[l] - x[l]))
+    cdef int lane
+    for lane in range(lanes):
+        term[lane] = pick(weight == 0, <real>0, weight * (max[lane] - x[lane]))
 
 
 cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
     """Zero in the lanes whose maximum stands here."""
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = <real>0 if position[l] == at else e[l]
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = <real>0 if position[lane] == at else e[lane]
 
 
 cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:
     """The first terms for position j."""
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        parts[j * lanes + l] = term[l]
+    cdef int lane
+    for lane in range(lanes):
+        parts[j * lanes + lane] = term[lane]
         if real is double:
-            parts[(8 + j) * lanes + l] = 0
+            parts[(8 + j) * lanes + lane] = 0
 
 
 cdef inline void lane_add(const real* term, double* parts, int j) noexcept nogil:
@@ -46,16 +46,16 @@ cdef inline void lane_add(const real* term, double* parts, int j) noexcept nogil
     cdef double* high = parts + j * lanes
     cdef double* low = parts + (8 + j) * lanes
     cdef double sum, from_term
-    cdef int l
+    cdef int lane
     if real is float:
-        for l in range(lanes):
-            high[l] += term[l]
+        for lane in range(lanes):
+            high[lane] += term[lane]
     else:
-        for l in range(lanes):
-            sum = high[l] + term[l]
-            from_term = sum - high[l]
-            low[l] += (high[l] - (sum - from_term)) + (term[l] - from_term)
-            high[l] = sum
+        for lane in range(lanes):
+            sum = high[lane] + term[lane]
+            from_term = sum - high[lane]
+            low[lane] += (high[lane] - (sum - from_term)) + (term[lane] - from_term)
+            high[lane] = sum
 
 
 cdef inline void lane_fold(double* parts, int half, int used, const real* like) noexcept nogil:
@@ -64,20 +64,20 @@ cdef inline void lane_fold(double* parts, int half, int used, const real* like) 
     cdef double* high
     cdef double* low
     cdef double sum, from_second
-    cdef int j, l
+    cdef int j, lane
     cdef int upper = half * lanes
     for j in range(used - half if used - half < half else half):
         high = parts + j * lanes
         if real is float:
-            for l in range(lanes):
-                high[l] += high[upper + l]
+            for lane in range(lanes):
+                high[lane] += high[upper + lane]
         else:
             low = high + 8 * lanes
-            for l in range(lanes):
-                sum = high[l] + high[upper + l]
-                from_second = sum - high[l]
-                low[l] = (low[l] + low[upper + l]) + ((high[l] - (sum - from_second)) + (high[upper + l] - from_second))
-                high[l] = sum
+            for lane in range(lanes):
+                sum = high[lane] + high[upper + lane]
+                from_second = sum - high[lane]
+                low[lane] = (low[lane] + low[upper + lane]) + ((high[lane] - (sum - from_second)) + (high[upper + lane] - from_second))
+                high[lane] = sum
 
 
 cdef inline void lane_total(double* parts, int used, const real* like) noexcept nogil:
@@ -91,20 +91,20 @@ cdef inline void lane_total(double* parts, int used, const real* like) noexcept 
 
 cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = flushed(e[l], floor[l]) * scale[l]
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = flushed(e[lane], floor[lane]) * scale[lane]
 
 
 cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        e[l] = flushed(e[l], floor[l]) * scale[l] - offset[l] * weight
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = flushed(e[lane], floor[lane]) * scale[lane] - offset[lane] * weight
 
 
 cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        out[l] = (x[l] - shift[l]) - log_total[l]
+    cdef int lane
+    for lane in range(lanes):
+        out[lane] = (x[lane] - shift[lane]) - log_total[lane]

@@ -26,13 +26,13 @@ cdef struct Tile:
 
 cdef inline void lane_offsets(const Axes* batch, const Py_ssize_t* stride, Py_ssize_t first, int count,
                               Py_ssize_t* offset) noexcept nogil:
-    cdef int l
+    cdef int lane
     if batch.count <= 1:
-        for l in range(count):
-            offset[l] = (first + l) * stride[0]
+        for lane in range(count):
+            offset[lane] = (first + lane) * stride[0]
     else:
-        for l in range(count):
-            offset[l] = offset_of(batch, stride, first + l)
+        for lane in range(count):
+            offset[lane] = offset_of(batch, stride, first + lane)
 
 
 cdef inline bint is_matrix(const Job* job, const Operand* operand) noexcept nogil:
@@ -82,16 +82,16 @@ cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nog
 cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, real* to) noexcept nogil:
     """Elements start .. start + count of every row: element i of lane l at to[i * LANES + l]."""
     cdef int lanes = 64 if real is float else 32
-    cdef int l
+    cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
         transpose(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
                   to, lanes, tile.count, count)
         return
-    for l in range(tile.count):
-        gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[l], start, count, to + l, lanes)
+    for lane in range(tile.count):
+        gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[lane], start, count, to + lane, lanes)
         if job.where.data != NULL:
-            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[l], start, count,
-                        real_of(-INF_F64, to), to + l, lanes)
+            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[lane], start, count,
+                        real_of(-INF_F64, to), to + lane, lanes)
 
 
 cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t* step,
@@ -120,10 +120,10 @@ cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef Py_ssize_t at = start
     cdef real where_now
     cdef real latest[64]
-    cdef int l
-    for l in range(lanes):
-        largest[l] = real_of(-INF_F64, largest)
-        position[l] = -1
+    cdef int lane
+    for lane in range(lanes):
+        largest[lane] = real_of(-INF_F64, largest)
+        position[lane] = -1
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, <const real*>largest)
@@ -131,11 +131,11 @@ cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
             x = <const real*>(rows + i * step)
             where_now = <real>(at + i - start)
             # through a local: GCC makes of the blend alone a masked store, and a branch around it
-            for l in range(lanes):
-                latest[l] = pick(x[l] > largest[l], where_now, position[l])
-                largest[l] = larger(x[l], largest[l])
-            for l in range(lanes):
-                position[l] = latest[l]
+            for lane in range(lanes):
+                latest[lane] = pick(x[lane] > largest[lane], where_now, position[lane])
+                largest[lane] = larger(x[lane], largest[lane])
+            for lane in range(lanes):
+                position[lane] = latest[lane]
         at += count
 
 
@@ -146,19 +146,19 @@ cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef Py_ssize_t i, step, count
     cdef const char* rows
     cdef Py_ssize_t at = start
-    cdef int l
-    for l in range(lanes):
-        if ends.max[l] == INF_F64:
-            ends.high[l] = 0
-            ends.low[l] = 0
+    cdef int lane
+    for lane in range(lanes):
+        if ends.max[lane] == INF_F64:
+            ends.high[lane] = 0
+            ends.low[lane] = 0
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, like)
         for i in range(count):
             x = <const real*>(rows + i * step)
-            for l in range(lanes):
-                if ends.max[l] == INF_F64 and x[l] != x[l]:
-                    ends.high[l] = NAN_F64
+            for lane in range(lanes):
+                if ends.max[lane] == INF_F64 and x[lane] != x[lane]:
+                    ends.high[lane] = NAN_F64
         at += count
 
 
@@ -177,7 +177,7 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef const char* rows
     cdef Py_ssize_t step, count, i
     cdef Py_ssize_t at = start
-    cdef int j, q, l, quarters
+    cdef int j, q, lane, quarters
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, shift)
@@ -194,14 +194,14 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                 lane_drop(quarter[q], position, <real>(at + i - start))
             # (q0 + q1) + (q2 + q3), what is missing being zero
             if quarters > 1:
-                for l in range(lanes):
-                    quarter[0][l] += quarter[1][l]
+                for lane in range(lanes):
+                    quarter[0][lane] += quarter[1][lane]
             if quarters == 3:
-                for l in range(lanes):
-                    quarter[0][l] += quarter[2][l]
+                for lane in range(lanes):
+                    quarter[0][lane] += quarter[2][lane]
             if quarters == 4:
-                for l in range(lanes):
-                    quarter[0][l] += quarter[2][l] + quarter[3][l]
+                for lane in range(lanes):
+                    quarter[0][lane] += quarter[2][lane] + quarter[3][lane]
             if at == start:
                 lane_set(<const real*>quarter[0], parts, j)
             else:
@@ -216,14 +216,14 @@ cdef inline void tile_deficit(const Job* job, Tile* tile, Ends* ends, const real
     cdef const double* parts = <const double*>tile.parts
     cdef real max[64]
     cdef Pair sum
-    cdef int l
-    for l in range(lanes):
-        max[l] = real_of(ends.max[l], like)
+    cdef int lane
+    for lane in range(lanes):
+        max[lane] = real_of(ends.max[lane], like)
     tile_sum(job, tile, 0, job.layout.row.size, True, <const real*>max, <const real*>NULL, NULL, 0)
-    for l in range(lanes):
-        sum.high = parts[l]
-        sum.low = 0 if real is float else parts[8 * lanes + l]
-        ends.deficit[l] = settle(sum)
+    for lane in range(lanes):
+        sum.high = parts[lane]
+        sum.low = 0 if real is float else parts[8 * lanes + lane]
+        ends.deficit[lane] = settle(sum)
 
 
 cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
@@ -236,33 +236,33 @@ cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssi
     cdef double marker[64]
     cdef Pair rest
     cdef int infinite = 0
-    cdef int l
+    cdef int lane
     tile_max(job, tile, start, stop, shift, position)
-    for l in range(lanes):
-        ends.max[l] = shift[l]
-        infinite |= shift[l] == real_of(INF_F64, like)
-        shift[l] = pick(is_infinite(shift[l]), <real>0, shift[l])
+    for lane in range(lanes):
+        ends.max[lane] = shift[lane]
+        infinite |= shift[lane] == real_of(INF_F64, like)
+        shift[lane] = pick(is_infinite(shift[lane]), <real>0, shift[lane])
     if job.smoothing > 0 and job.n_blocks == 1:
         tile_deficit(job, tile, ends, like)        # before e_out may overwrite x
     if infinite:
         tile_nan(job, tile, start, stop, ends, like)
-        for l in range(lanes):
-            marker[l] = ends.high[l]
+        for lane in range(lanes):
+            marker[lane] = ends.high[lane]
     tile_sum(job, tile, start, stop, False, <const real*>shift, <const real*>position, e_out, e_step)
-    for l in range(lanes):
+    for lane in range(lanes):
         if real is float:
-            ends.high[l] = parts[l] * unscale(like)
-            ends.low[l] = 0
+            ends.high[lane] = parts[lane] * unscale(like)
+            ends.low[lane] = 0
         else:
-            rest = fast_two_sum(parts[l], parts[8 * lanes + l])
-            ends.high[l] = rest.high * unscale(like)
-            ends.low[l] = rest.low * unscale(like)
+            rest = fast_two_sum(parts[lane], parts[8 * lanes + lane])
+            ends.high[lane] = rest.high * unscale(like)
+            ends.low[lane] = rest.low * unscale(like)
     if infinite:
         # the sum is no number there; all that counts is whether the row holds a NaN
-        for l in range(lanes):
-            if ends.max[l] == INF_F64:
-                ends.high[l] = marker[l]
-                ends.low[l] = 0
+        for lane in range(lanes):
+            if ends.max[lane] == INF_F64:
+                ends.high[lane] = marker[lane]
+                ends.low[lane] = 0
 
 
 cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
@@ -270,22 +270,22 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     """What is left to do for elements start .. start + count: masked entries, the target's own entry, the way to `out`."""
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
-    cdef int l
+    cdef int lane
     if job.where.data != NULL:
-        for l in range(tile.count):
-            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[l], start, count, masked, results + l, step)
+        for lane in range(tile.count):
+            fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[lane], start, count, masked, results + lane, step)
     if job.mode == LOSS:
-        for l in range(tile.count):
-            if start <= ends.target[l] < start + count:
-                results[(ends.target[l] - start) * step + l] = real_of(ends.target_entry[l], results)
+        for lane in range(tile.count):
+            if start <= ends.target[lane] < start + count:
+                results[(ends.target[lane] - start) * step + lane] = real_of(ends.target_entry[lane], results)
     if tile.out_adjacent:
         return
     if is_matrix(job, &job.out):
         transpose(<const real*>results, lanes, <real*>(job.out.data + tile.out_offset[0]) + start,
                   job.out.batch_stride[0] // <Py_ssize_t>sizeof(real), count, tile.count)
         return
-    for l in range(tile.count):
-        scatter(<const real*>results + l, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[l], start, count)
+    for lane in range(tile.count):
+        scatter(<const real*>results + lane, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[lane], start, count)
 
 
 cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, Py_ssize_t kept_step, const real* like) noexcept nogil:
@@ -304,16 +304,16 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     cdef Py_ssize_t step = 0
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t count, i
-    cdef int l
+    cdef int lane
     if tile.out_adjacent:
         results = <real*>(job.out.data + tile.out_offset[0])
         results_step = run_stride(&job.layout.row, job.out.row_stride) // <Py_ssize_t>sizeof(real)
-    for l in range(lanes):
-        shift[l] = real_of(ends.shift[l], like)
-        log_total[l] = real_of(ends.log_total[l], like)
-        scale[l] = real_of(ends.scale[l], like)
-        floor[l] = real_of(ends.floor[l], like)
-        offset[l] = real_of(ends.offset[l], like)
+    for lane in range(lanes):
+        shift[lane] = real_of(ends.shift[lane], like)
+        log_total[lane] = real_of(ends.log_total[lane], like)
+        scale[lane] = real_of(ends.scale[lane], like)
+        floor[lane] = real_of(ends.floor[lane], like)
+        offset[lane] = real_of(ends.offset[lane], like)
     while at < job.layout.row.size:
         count = least(lanes, job.layout.row.size - at)
         if kept == NULL:
@@ -343,19 +343,20 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
 
 cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int l
-    for l in range(lanes):
-        ends.kept[l] = 0
-        ends.row_weight[l] = 0
-        ends.class_weight[l] = 1
-        ends.logit[l] = 0
-        ends.deficit[l] = 0
-        ends.target[l] = -1
-    for l in range(tile.count):
-        open_loss(job, ends, l, tile.first + l, like)
-        if ends.kept[l] != 0:
-            ends.logit[l] = load(job.x.data + tile.x_offset[l]
-                                 + offset_of(&job.layout.row, job.x.row_stride, ends.target[l]), job.x.swapped, like)
+    cdef Py_ssize_t at
+    cdef int lane
+    for lane in range(lanes):
+        ends.kept[lane] = 0
+        ends.row_weight[lane] = 0
+        ends.class_weight[lane] = 1
+        ends.logit[lane] = 0
+        ends.deficit[lane] = 0
+        ends.target[lane] = -1
+    for lane in range(tile.count):
+        open_loss(job, ends, lane, tile.first + lane, like)
+        if ends.kept[lane] != 0:
+            at = offset_of(&job.layout.row, job.x.row_stride, ends.target[lane])
+            ends.logit[lane] = load(job.x.data + tile.x_offset[lane] + at, job.x.swapped, like)
 
 
 cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* kept, Py_ssize_t kept_step, Ends* ends,
@@ -365,16 +366,16 @@ cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* ke
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t length = block_length(like)
     cdef Py_ssize_t block
-    cdef int l
+    cdef int lane
     if job.n_blocks == 1:
         tile_state(job, tile, 0, n, kept, kept_step, ends, like)
         return
     for block in range(job.n_blocks):
         tile_state(job, tile, block * length, least(n, (block + 1) * length), kept, kept_step, ends, like)
-        for l in range(lanes):
-            states[block * lanes + l] = get_state(<const Ends*>ends, l)
-    for l in range(lanes):
-        set_state(ends, l, merge_states(<const RowState*>states + l, lanes, job.n_blocks))
+        for lane in range(lanes):
+            states[block * lanes + lane] = get_state(<const Ends*>ends, lane)
+    for lane in range(lanes):
+        set_state(ends, lane, merge_states(<const RowState*>states + lane, lanes, job.n_blocks))
     if job.smoothing > 0:
         tile_deficit(job, tile, ends, like)
 
