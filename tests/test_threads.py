@@ -164,7 +164,7 @@ class TestSettings:
                 return files[self.name]
 
         monkeypatch.setattr(_threads, "Path", FakePath)
-        quota = _threads._quota.__wrapped__()
+        quota = _threads._read_quota()
         if expected is None:
             assert quota >= _threads.MOST_THREADS
         else:

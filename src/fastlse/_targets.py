@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ._problem import Array, as_array, as_axis, as_index, cast, compute_dtype, d
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = ("mean", "sum", "none")
 
 _INT64 = np.iinfo(np.int64)
 
@@ -29,7 +29,7 @@ class Options:
 
 def as_options(reduction: object, ignore_index: object, label_smoothing: object) -> Options:
     """Check the scalar options."""
-    if not isinstance(reduction, str) or reduction not in get_args(Reduction):
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     index = as_index(ignore_index, "ignore_index", "an int")
     if not _INT64.min <= index <= _INT64.max:

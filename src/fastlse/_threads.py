@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import SupportsIndex, cast
 
@@ -22,6 +21,7 @@ ELEMENTS_PER_THREAD = 131072
 # A process may be refused more threads than this, which the OpenMP runtime answers by ending it.
 MOST_THREADS = 64
 
+_known_quota: int | None = None
 _for_process: int | None = None
 _for_context: ContextVar[int | None] = ContextVar("fastlse_num_threads", default=None)
 
@@ -55,8 +55,7 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-@cache
-def _quota() -> int:
+def _read_quota() -> int:
     """Processors that the container's quota amounts to, rounded up; a large number for no quota."""
     for period_file, quota_file in (
         (None, "/sys/fs/cgroup/cpu.max"),
@@ -72,6 +71,14 @@ def _quota() -> int:
         if quota > 0 and period > 0:
             return -(-quota // period)
     return MOST_THREADS
+
+
+def _quota() -> int:
+    """What `_read_quota` said the first time."""
+    global _known_quota
+    if _known_quota is None:
+        _known_quota = _read_quota()
+    return _known_quota
 
 
 def _default() -> int:

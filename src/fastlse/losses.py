@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from ._problem import Array, backend_for, can_write_to, check_out, compute_dtype
 from ._targets import (
     ClassIndices,
     Options,
-    Reduction,
     as_class_indices,
     as_logits,
     as_options,
@@ -36,7 +35,7 @@ def cross_entropy(
     axis: int = -1,
     sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
-    reduction: Reduction = "mean",
+    reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
     n_threads: int | None = None,
 ) -> Any:
@@ -130,7 +129,7 @@ def cross_entropy_and_grad(
     axis: int = -1,
     sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
-    reduction: Reduction = "mean",
+    reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
     n_threads: int | None = None,
     out: NDArray[Any] | None = None,
