@@ -39,7 +39,6 @@ INSTRUCTION_SETS = {
     "avx2": AVX2_FLAGS,
     "avx512": [*AVX2_FLAGS, *AVX512_FLAGS, "-mprefer-vector-width=512"],
 }
-TUNING_FLAGS = ["-mtune=haswell"]
 MSVC_FLAGS = ["/O2", "/fp:precise", "/openmp"]
 MSVC_INSTRUCTION_SETS = {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
 
@@ -171,7 +170,6 @@ class BuildKernels(build_ext):
             say("the compiler does not build OpenMP programs, so the kernels run on one thread")
 
         is_x86_64 = not probe.compile(X86_64_PROGRAM)[0]
-        tuning = [flag for flag in TUNING_FLAGS if is_x86_64 and probe.takes(flag)]
         for extension in list(self.extensions):
             backend = extension.name.rpartition(".")[2]
             flags = INSTRUCTION_SETS.get(backend, [])
@@ -181,7 +179,7 @@ class BuildKernels(build_ext):
                 say(f"{backend} is left out: {error}")
                 self.leave_out(extension)
             else:
-                flags = [*common, *flags, *(tuning if flags else []), *openmp_compile]
+                flags = [*common, *flags, *openmp_compile]
                 self.set_flags(extension, flags, openmp_link)
 
     def leave_out(self, extension: Extension) -> None:
