@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """The demo: train a classifier with fastlse, then compare its speed and its numbers with NumPy's.
 
 It needs SciPy, scikit-learn and threadpoolctl, which scikit-learn brings along.
