@@ -11,7 +11,7 @@ cdef extern from *:
     #define PREFETCH_BYTES 786432
     #define PREFETCH_ROW_BYTES 262144
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
-    #define NOGIL_ELEMENTS 8192
+    #define NOGIL_ELEMENTS 2048
     """
     const Py_ssize_t SHORT_ROW, FEW_ROWS, UNIT_ELEMENTS, BATCH_BYTES, PREFETCH_BYTES, PREFETCH_ROW_BYTES, NOGIL_ELEMENTS
 

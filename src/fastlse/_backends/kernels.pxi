@@ -147,51 +147,79 @@ def log_softmax(cnp.ndarray x, int n_reduced, cnp.ndarray out, where, int n_thre
     run_for(&job, x, n_threads)
 
 
-cdef double total_weight(object weight, Py_ssize_t n_classes):
-    """The sum of the class weights, n_classes for None."""
+cdef struct Weights:    # one number for each class, of either type; neither: ones
+    const float* f32
+    const double* f64
+
+
+cdef Weights weights_of(object weight):
+    cdef Weights weights
+    weights.f32 = NULL
+    weights.f64 = NULL
+    if weight is not None and cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32:
+        weights.f32 = <const float*>cnp.PyArray_DATA(weight)
+    elif weight is not None:
+        weights.f64 = <const double*>cnp.PyArray_DATA(weight)
+    return weights
+
+
+cdef inline double weight_at(Weights weights, Py_ssize_t i) noexcept nogil:
+    if weights.f32 != NULL:
+        return weights.f32[i]
+    return weights.f64[i] if weights.f64 != NULL else 1
+
+
+cdef double total_weight(Weights weights, Py_ssize_t n_classes) noexcept nogil:
     cdef Pair sum
     cdef Py_ssize_t i
-    if weight is None:
-        return n_classes
     sum.high = 0
     sum.low = 0
     for i in range(n_classes):
-        add_to(&sum, class_weight(weight, i))
+        add_to(&sum, weight_at(weights, i))
     return settle(sum)
 
 
-cdef inline double class_weight(cnp.ndarray weight, Py_ssize_t i):
-    if cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32:
-        return (<const float*>cnp.PyArray_DATA(weight))[i]
-    return (<const double*>cnp.PyArray_DATA(weight))[i]
+cdef Py_ssize_t first_invalid(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, int64_t ignore_index) noexcept nogil:
+    cdef Py_ssize_t row
+    for row in range(n_rows):
+        if not 0 <= target[row] < n_classes and target[row] != ignore_index:
+            return row
+    return -1
+
+
+cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Weights weights, const double* sample_weight,
+                        int64_t ignore_index) noexcept nogil:
+    cdef Py_ssize_t row
+    cdef Py_ssize_t kept = 0
+    cdef Pair sum
+    cdef double row_weight
+    if weights.f32 == NULL and weights.f64 == NULL and sample_weight == NULL:
+        for row in range(n_rows):
+            kept += target[row] != ignore_index
+        return kept
+    sum.high = 0
+    sum.low = 0
+    for row in range(n_rows):
+        row_weight = sample_weight[row] if sample_weight != NULL else 1
+        if target[row] != ignore_index and row_weight != 0:
+            add_to(&sum, row_weight * weight_at(weights, target[row]))
+    return settle(sum)
 
 
 def check_target(cnp.ndarray target, Py_ssize_t n_classes, weight, sample_weight, int64_t ignore_index):
     cdef const int64_t* targets = <const int64_t*>cnp.PyArray_DATA(target)
-    cdef const double* row_weights = NULL
     cdef Py_ssize_t n_rows = cnp.PyArray_SIZE(target)
-    cdef Py_ssize_t row, kept
-    cdef Pair sum
-    cdef double row_weight
+    cdef Weights weights = weights_of(weight)
+    cdef const double* row_weights = NULL
+    cdef Py_ssize_t invalid
+    cdef double kept = 0
     if sample_weight is not None:
         row_weights = <const double*>cnp.PyArray_DATA(sample_weight)
-    kept = 0
-    for row in range(n_rows):
-        if not 0 <= targets[row] < n_classes:
-            if targets[row] != ignore_index:
-                return row, 0.0
-        kept += targets[row] != ignore_index
-    if weight is None and row_weights == NULL:
-        return -1, float(kept)
-    sum.high = 0
-    sum.low = 0
-    for row in range(n_rows):
-        if targets[row] == ignore_index:
-            continue
-        row_weight = row_weights[row] if row_weights != NULL else 1
-        if row_weight != 0:
-            add_to(&sum, row_weight * (class_weight(weight, targets[row]) if weight is not None else 1))
-    return -1, settle(sum)
+    with nogil:
+        invalid = first_invalid(targets, n_rows, n_classes, ignore_index)
+        if invalid < 0:
+            kept = kept_weight(targets, n_rows, weights, row_weights, ignore_index)
+    return invalid, kept
 
 
 def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sample_weight, int64_t ignore_index,
@@ -207,7 +235,7 @@ def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sa
         job.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
     job.ignore_index = ignore_index
     job.smoothing = label_smoothing
-    job.weight_total = total_weight(weight, job.layout.row.size)
+    job.weight_total = total_weight(weights_of(weight), job.layout.row.size)
     job.grad_scale = grad_scale
     return run_for(&job, logits, n_threads)
 
