@@ -120,6 +120,6 @@ cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, co
     for lane in range(count):
         if doubtful[lane] != 0:
             set_state(&refined, 0, careful_state(job, first + lane, ends.max[lane], like))
-            finish_totals(&refined, 1)
+            finish_totals(&refined, 1, like)
             finish_lse(&refined, 1)
             ends.value[lane] = refined.value[0]

@@ -117,7 +117,7 @@ cdef inline RowState get_state(const Ends* ends, int lane) noexcept nogil:
     return state
 
 
-cdef inline void finish_totals(Ends* ends, int count) noexcept nogil:
+cdef inline void finish_totals(Ends* ends, int count, const real* like) noexcept nogil:
     """The total and its logarithm; 1 + rest is a pair, for confident rows live in its low part."""
     cdef Pair sum, logarithm
     cdef double inverse
@@ -125,11 +125,13 @@ cdef inline void finish_totals(Ends* ends, int count) noexcept nogil:
     for lane in range(count):
         sum = two_sum(1, ends.high[lane])
         sum.low = sum.low + ends.low[lane]
-        # one Newton step on the rounded reciprocal takes in the low part
         inverse = 1 / sum.high
         logarithm = log_pair(sum.high, sum.low * inverse)
         ends.total[lane] = sum.high
-        ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
+        ends.inverse[lane] = inverse
+        if real is double:
+            # one Newton step on the rounded reciprocal takes in the low part
+            ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
         ends.log_high[lane] = logarithm.high
         ends.log_low[lane] = logarithm.low
 
@@ -244,7 +246,7 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
 
 cdef inline void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """From states to results: each row's own value, and what writing its row takes."""
-    finish_totals(ends, count)
+    finish_totals(ends, count, like)
     if job.mode == LOSS:
         finish_loss(job, ends, count)
         if job.out.data != NULL:

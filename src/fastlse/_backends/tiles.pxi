@@ -6,8 +6,9 @@
 cdef extern from *:
     """
     #define TILE_BYTES 131072      /* a tile up to this size is gathered once and stays in L2 */
+    #define PREFETCH_TILE_BYTES 16384
     """
-    const Py_ssize_t TILE_BYTES
+    const Py_ssize_t TILE_BYTES, PREFETCH_TILE_BYTES
 
 cdef struct Tile:
     Py_ssize_t first             # the row of lane 0
@@ -79,11 +80,22 @@ cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nog
     return 16 * lanes * sizeof(double) + 2 * tile_rows * lanes * sizeof(real)
 
 
+cdef inline void prefetch_rows(const Job* job, const char* row, int lanes) noexcept nogil:
+    """Fetch the next tile while this one is worked on: hardware stops at the end of every page."""
+    cdef Py_ssize_t size = lanes * job.x.batch_stride[0]
+    cdef Py_ssize_t at = 0
+    if 0 < size <= PREFETCH_TILE_BYTES:
+        while at < size:
+            PREFETCH(row + size + at)
+            at += 64
+
+
 cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, real* to) noexcept nogil:
     """Elements start .. start + count of every row: element i of lane l at to[i * LANES + l]."""
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
+        prefetch_rows(job, job.x.data + tile.x_offset[0], lanes)
         transpose(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
                   to, lanes, tile.count, count)
         return
