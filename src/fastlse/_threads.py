@@ -14,8 +14,7 @@ from fastlse import _backends
 
 VARIABLE = "FASTLSE_NUM_THREADS"
 
-# Elements that are worth a thread of their own: about 100 us of serial work, some ten times what
-# waking a thread costs.
+# Elements that are worth a thread of their own: a first choice, to be measured.
 ELEMENTS_PER_THREAD = 131072
 
 # A process may be refused more threads than this, which the OpenMP runtime answers by ending it.

@@ -92,8 +92,8 @@ def _is_built(name: str) -> bool:
 def _short_spinning() -> Iterator[None]:
     """Keep libgomp, which reads this once when it is loaded, from spinning for milliseconds.
 
-    After an idle pause a spinning team costs 4.7 ms to start on a virtual machine, a sleeping one
-    0.02 ms. A user's own setting stands, and so does that of whoever loaded libgomp before.
+    On virtual machines a team that spins takes far longer to start after an idle pause than one
+    that sleeps. A user's own setting stands, and so does that of whoever loaded libgomp before.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
