@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastlse info`` and ``python -m fastlse demo``."""
+"""The command line: ``python -m fastlse info``, ``demo`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from fastlse import show_config
+from fastlse._bench import command
 
 DEMO = "Train a classifier of handwritten digits; compare speed and numbers with NumPy formulas."
+BENCH = "Time fastlse and the libraries that are installed, in about a minute."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 1 if the demo's libraries are missing, or 2 if no command was given.
+        The exit code: 0, or 1 if the demo's libraries are missing or a file cannot be written, or 2
+        if no command was given.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "demo":
         return _run_demo(options.seed)
+    if options.command == "bench":
+        return _run_bench(options)
     parser.print_help(sys.stderr)
     return 2
 
@@ -45,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help=DEMO, description=DEMO)
     help_text = "An integer that decides which images are held out (default: %(default)s)."
     demo.add_argument("--seed", type=seed, default=0, help=help_text)
+    bench = commands.add_parser("bench", help=BENCH, description=command.DESCRIPTION)
+    command.add_options(bench)
     return parser
 
 
@@ -67,6 +74,17 @@ def _run_demo(split_seed: int) -> int:
         return 1
     _demo.run(split_seed)
     return 0
+
+
+def _run_bench(options: argparse.Namespace) -> int:
+    chosen = command.Options(
+        options.threads, options.quick, options.peers, options.json, options.plot
+    )
+    try:
+        return command.run(chosen)
+    except OSError as error:
+        print(f"python -m fastlse bench: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,205 @@
+/* What the machine can do at most, by hand-written intrinsics: never part of the package.
+
+   bench/limits.py compiles this once for each instruction set and dtype (BITS is 32 or 64). Every loop goes over n_rows rows
+   of n elements, n a multiple of STEP; `out`, which begins at a cache line, takes what it writes. The exponentials are as
+   accurate as the package's (polynomials of the same degrees), but nothing else is paid for: no NaN, no -inf, no confident
+   rows, sums in the working precision, no rest of a step. */
+
+#include <immintrin.h>
+#include <stddef.h>
+
+#if BITS == 32
+typedef float real;
+#else
+typedef double real;
+#endif
+
+#define JOIN2(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN2(a, b, c)
+#if defined(__AVX512F__)
+  #define BYTES 64
+  #define PREFIX _mm512_
+  #if BITS == 32
+typedef __m512 vector;
+  #else
+typedef __m512d vector;
+  #endif
+#else
+  #define BYTES 32
+  #define PREFIX _mm256_
+  #if BITS == 32
+typedef __m256 vector;
+  #else
+typedef __m256d vector;
+  #endif
+#endif
+#if BITS == 32
+  #define V(name) JOIN(PREFIX, name, _ps)
+#else
+  #define V(name) JOIN(PREFIX, name, _pd)
+#endif
+
+#define WIDTH ((ptrdiff_t)(BYTES / sizeof(real)))
+#define CHAINS 8                 /* registers of independent numbers: enough to hide the latency of max, load and store */
+#if defined(__AVX512F__)
+  #define EXP_CHAINS 4           /* of exponentials, each of which needs some registers of its own; there are 32 */
+#else
+  #define EXP_CHAINS 2           /* there are 16; with 4 storing takes 4 % longer (Zen 3) */
+#endif
+#define STEP (CHAINS * WIDTH)
+#define UNROLLED _Pragma("GCC unroll 8")
+
+/* exp(d) for -87 <= d <= 0 (-708 for doubles): d = k log 2 + r, exp(d) = 2**k p(r). The low bits of t are k + bias. */
+#if BITS == 32
+static inline vector exponential(vector d)
+{
+    const vector magic = V(set1)(12582912.0f + 127.0f);
+    vector t = V(fmadd)(d, V(set1)(0x1.715476p+0f), magic);
+    vector k = V(sub)(t, magic);
+    vector r = V(fmadd)(k, V(set1)(-0x1.62e43p-1f), d);
+    r = V(fmadd)(k, V(set1)(0x1.05c610p-29f), r);
+    vector p = V(fmadd)(V(set1)(0x1.687bf6p-10f), r, V(set1)(0x1.123b9ep-7f));
+    p = V(fmadd)(p, r, V(set1)(0x1.555b58p-5f));
+    p = V(fmadd)(p, r, V(set1)(0x1.55548ep-3f));
+    p = V(fmadd)(p, r, V(set1)(0x1.fffff8p-2f));
+    p = V(fmadd)(p, r, V(set1)(1.0f));
+    p = V(fmadd)(p, r, V(set1)(1.0f));
+  #if defined(__AVX512F__)
+    return V(mul)(p, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+  #else
+    return V(mul)(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+  #endif
+}
+#else
+static inline vector exponential(vector d)
+{
+    const vector magic = V(set1)(6755399441055744.0 + 1023.0);
+    vector t = V(fmadd)(d, V(set1)(0x1.71547652b82fep+0), magic);
+    vector k = V(sub)(t, magic);
+    vector r = V(fmadd)(k, V(set1)(-0x1.62e42fefa39efp-1), d);
+    r = V(fmadd)(k, V(set1)(-0x1.abc9e3b39803fp-56), r);
+    vector p = V(fmadd)(V(set1)(0x1.adeb8704ca2b7p-26), r, V(set1)(0x1.28afe6535eee4p-22));
+    p = V(fmadd)(p, r, V(set1)(0x1.71dedfd25527cp-19));
+    p = V(fmadd)(p, r, V(set1)(0x1.a01996fabb6d3p-16));
+    p = V(fmadd)(p, r, V(set1)(0x1.a01a014a2586cp-13));
+    p = V(fmadd)(p, r, V(set1)(0x1.6c16c1858534cp-10));
+    p = V(fmadd)(p, r, V(set1)(0x1.1111111121b38p-7));
+    p = V(fmadd)(p, r, V(set1)(0x1.55555555500a1p-5));
+    p = V(fmadd)(p, r, V(set1)(0x1.5555555555513p-3));
+    p = V(fmadd)(p, r, V(set1)(0x1.000000000000bp-1));
+    p = V(fmadd)(p, r, V(set1)(1.0));
+    p = V(fmadd)(p, r, V(set1)(1.0));
+  #if defined(__AVX512F__)
+    return V(mul)(p, _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), 52)));
+  #else
+    return V(mul)(p, _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t), 52)));
+  #endif
+}
+#endif
+
+static inline real largest_lane(vector v)
+{
+    real lane[BYTES / sizeof(real)];
+    V(storeu)(lane, v);
+    real result = lane[0];
+    for (int i = 1; i < WIDTH; i++) result = lane[i] > result ? lane[i] : result;
+    return result;
+}
+
+static inline real sum_of_lanes(vector v)
+{
+    real lane[BYTES / sizeof(real)];
+    V(storeu)(lane, v);
+    real result = lane[0];
+    for (int i = 1; i < WIDTH; i++) result += lane[i];
+    return result;
+}
+
+static inline real largest(const real* x, ptrdiff_t n)
+{
+    vector best[CHAINS];
+    for (int c = 0; c < CHAINS; c++) best[c] = V(loadu)(x + c * WIDTH);
+    for (ptrdiff_t i = STEP; i < n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++) best[c] = V(max)(best[c], V(loadu)(x + i + c * WIDTH));
+    for (int c = 1; c < CHAINS; c++) best[0] = V(max)(best[0], best[c]);
+    return largest_lane(best[0]);
+}
+
+/* The sum of exp(x - max); the exponentials are stored where `out` is no null pointer. */
+static inline real sum_of_exponentials(const real* x, ptrdiff_t n, real max, real* out)
+{
+    const vector shift = V(set1)(max);
+    vector sum[EXP_CHAINS];
+    for (int c = 0; c < EXP_CHAINS; c++) sum[c] = V(set1)(0);
+    for (ptrdiff_t i = 0; i < n; i += EXP_CHAINS * WIDTH)
+        UNROLLED for (int c = 0; c < EXP_CHAINS; c++) {
+            vector e = exponential(V(sub)(V(loadu)(x + i + c * WIDTH), shift));
+            if (out) V(storeu)(out + i + c * WIDTH, e);
+            sum[c] = V(add)(sum[c], e);
+        }
+    for (int c = 1; c < EXP_CHAINS; c++) sum[0] = V(add)(sum[0], sum[c]);
+    return sum_of_lanes(sum[0]);
+}
+
+/* out = x * factor, or a plain copy for a factor of 1, which the compiler knows. */
+static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, int streams, real* out)
+{
+    const vector f = V(set1)(factor);
+    for (ptrdiff_t i = 0; i < n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++) {
+            vector v = V(loadu)(x + i + c * WIDTH);
+            if (!is_copy) v = V(mul)(v, f);
+            if (streams) V(stream)(out + i + c * WIDTH, v);
+            else V(storeu)(out + i + c * WIDTH, v);
+        }
+}
+
+#define FOR_EACH_ROW for (const real* end = x + n_rows * n; x < end; x += n, out += n)
+
+void read_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) out[row] = largest(x + row * n, n);
+}
+
+void copy(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    scaled(x, n_rows * n, 1, 1, 0, out);
+}
+
+void copy_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    scaled(x, n_rows * n, 1, 1, 1, out);
+    _mm_sfence();
+}
+
+void read_twice_write_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    FOR_EACH_ROW scaled(x, n, largest(x, n), 0, 0, out);
+}
+
+void read_twice_write_once_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    FOR_EACH_ROW scaled(x, n, largest(x, n), 0, 1, out);
+    _mm_sfence();
+}
+
+void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
+        real max = largest(x, n);
+        out[row] = max + sum_of_exponentials(x, n, max, 0);
+    }
+}
+
+void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    FOR_EACH_ROW scaled(out, n, 1 / sum_of_exponentials(x, n, largest(x, n), out), 0, 0, out);
+}
+
+typedef void loop(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out);
+
+/* So that Python's call, of about a microsecond, does not count. */
+void repeat(loop* function, ptrdiff_t times, const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    while (times-- > 0) function(x, n_rows, n, out);
+}

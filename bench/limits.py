@@ -1,0 +1,121 @@
+"""The loops of limits.c as contenders: compiled on demand, called through ctypes.
+
+A loop goes over whole steps of 128 elements. Rows of another length become rows of the nearest
+such length, as many as the case's array holds (1000x1000 elements as 976 rows of 1024). Small
+arrays are gone over several times in one call. The time is scaled to the case's number of elements:
+what counts is the time of an element.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import fastlse
+from fastlse._bench.cases import LIMITS
+from fastlse._bench.contenders import CONTENDERS, SkippedError
+
+SOURCE = Path(__file__).with_name("limits.c")
+STEP = 128  # elements: 8 registers of 16 float32, the largest step of a loop
+ELEMENTS_OF_A_CALL = 1 << 18
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
+ARGUMENTS = (_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER)  # loop, times, x, n_rows, n, out
+FLAGS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+}
+# The patterns are memcpy, which chooses its own kind of stores.
+COMMON_FLAGS = [
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-tree-loop-distribute-patterns",
+]
+
+
+@functools.cache
+def functions():
+    """The C function of each limit: "limit read twice, write once" is read_twice_write_once."""
+    names = {name for limits in LIMITS.values() for name in limits}
+    return {
+        name: name.removeprefix("limit ").replace(",", "").replace(" ", "_")
+        for name in sorted(names)
+    }
+
+
+def instruction_set():
+    """The best of those that this machine runs."""
+    for name in fastlse.available_backends():
+        if name in FLAGS:
+            return name
+    raise SkippedError("the limits need AVX2 or AVX-512")
+
+
+@functools.cache
+def library(instructions, dtype):
+    """Compile limits.c and load it; the file is gone when the process ends, at the latest."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(compiler[0]) is None:
+        raise SkippedError(f"the limits need a C compiler, and there is no {compiler[0]}")
+    bits = {"float32": 32, "float64": 64}[dtype]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        target = Path(directory) / "limits.so"
+        compile_to(target, compiler, [f"-DBITS={bits}", *FLAGS[instructions]])
+        return ctypes.CDLL(str(target))
+
+
+def compile_to(target, compiler, flags):
+    command = [*compiler, *COMMON_FLAGS, *flags, "-shared", "-fPIC", str(SOURCE), "-o", str(target)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SkippedError(f"limits.c does not compile: {process.stderr.strip()[:300]}")
+
+
+def neighbouring_shape(shape):
+    """How many rows of whole steps an array of the shape holds, and their length."""
+    n_rows, n = shape
+    length = max(STEP, round(n / STEP) * STEP)
+    if length > n_rows * n:
+        length = n // STEP * STEP
+    return n_rows * n // length, length
+
+
+def repeats(case):
+    """How often a call goes over the array, so that the call itself does not count."""
+    return max(1, ELEMENTS_OF_A_CALL // case.n_elements)
+
+
+def limit(name, instructions=None):
+    """A contender: the loop of limits.c of that name, in an instruction set or in the best."""
+
+    def contender(case, inputs):
+        loops = library(instructions or instruction_set(), case.dtype)
+        loops.repeat.restype = None
+        loops.repeat.argtypes = ARGUMENTS
+        loop = ctypes.cast(loops[functions()[name]], ctypes.c_void_p)
+        n_rows, length = neighbouring_shape(case.shape)
+        x, out = inputs.x.ctypes.data, inputs.out.ctypes.data
+        assert x % 64 == out % 64 == 0
+        assert length >= STEP
+        assert n_rows * length <= case.n_elements
+        arguments = loop, repeats(case), x, n_rows, length, out
+        return {case.operation: lambda: loops.repeat(*arguments)}
+
+    return contender
+
+
+def scale(entrant):
+    """What turns the time of an entrant's call into that of each element of its case once."""
+    if entrant.contender not in functions():
+        return 1.0
+    n_rows, length = neighbouring_shape(entrant.case.shape)
+    return entrant.case.n_elements / (n_rows * length * repeats(entrant.case))
+
+
+ALL_CONTENDERS = CONTENDERS | {name: limit(name) for name in functions()}

@@ -1,0 +1,5 @@
+"""Each keyword, against the plain call."""
+
+
+def test_options(compete):
+    compete()

@@ -1,0 +1,5 @@
+"""Small calls, where the arithmetic hardly counts."""
+
+
+def test_overhead(compete):
+    compete()
