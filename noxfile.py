@@ -60,7 +60,7 @@ def stubtest(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the kernels against their peers; name further peers to install behind `--`."""
+    """Time fastlse against its peers and the machine; name further peers to install behind `--`."""
     session.install(".[bench]", *session.posargs)
     session.run("python", "-m", "pytest", "bench")
 

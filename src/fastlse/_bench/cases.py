@@ -116,10 +116,15 @@ class Suite:
     with_limits: bool = False
 
     def races(self, threads: int) -> Iterator[Race]:
-        """The races on so many threads, in the table's order."""
+        """The races of a process with so many threads, in the table's order.
+
+        That is, of the cases on just so many; those of a suite that compares numbers of threads may
+        have fewer.
+        """
         entrants: dict[str, list[Entrant]] = {}
+        fewest = 1 if "threads" in self.varies else threads
         for case in self.cases:
-            if case.threads != threads:
+            if not fewest <= case.threads <= threads:
                 continue
             # The loops of bench/limits.c run on one thread.
             limits = LIMITS[case.operation] if self.with_limits and threads == 1 else ()
@@ -180,6 +185,7 @@ _ALL = (
         with_limits=True,
     ),
     Suite("options", tuple(_option_cases()), varies=("option",)),
+    Suite("threads", tuple(_cases([(4000, 1000)])), varies=("threads",)),
 )
 SUITES = {suite.name: suite for suite in _ALL}
 

@@ -1,0 +1,404 @@
+"""Fill in the table of what fastlse must reach: target, the worst that was measured, holds or not.
+
+    python bench/targets.py [--threads 2] [--only limits rows ...] [--seconds 2] [--details]
+
+On one thread it runs the suites limits, layouts, rows, overhead and peers; on two, peers and
+threads. The table is Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import limits
+import numpy as np
+
+import fastlse
+from fastlse._bench import machine, results
+from fastlse._bench.cases import (
+    BIG_SHAPES,
+    CACHED_LENGTHS,
+    DTYPES,
+    OPERATIONS,
+    OURS,
+    PEERS,
+    SUITES,
+    YARDSTICK,
+    Case,
+)
+from fastlse._bench.contenders import limit_threads
+from fastlse._bench.inputs import make_inputs
+from fastlse._bench.progress import Progress
+from fastlse._bench.races import run_race
+from fastlse._bench.results import Result
+from fastlse._bench.timing import Pace
+
+STORING = OPERATIONS[1:]
+LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
+IDLE_SECONDS = 0.02
+SUITES_BY_THREADS = {1: ("limits", "layouts", "rows", "overhead", "peers"), 2: ("peers", "threads")}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A measured ratio and what it is of."""
+
+    value: float
+    where: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A row of the table: a bound for the worst of some ratios."""
+
+    what: str
+    bound: float
+    is_most: bool  # whether the ratio may be at most the bound; otherwise at least
+    ratios: Callable[[Found], Iterable[Ratio]]
+
+    def row(self, found):
+        measured = list(self.ratios(found))
+        sign = "<=" if self.is_most else ">="
+        head = f"| {self.what} | {sign} {self.bound:g} |"
+        if not measured:
+            return f"{head} not measured | | |"
+        worst = (max if self.is_most else min)(measured, key=lambda ratio: ratio.value)
+        holds = worst.value <= self.bound if self.is_most else worst.value >= self.bound
+        return f"{head} {worst.value:.2f} | {worst.where} | {'yes' if holds else 'NO'} |"
+
+    def details(self, found):
+        """Every ratio, the worst first."""
+        ratios = sorted(self.ratios(found), key=lambda ratio: ratio.value, reverse=self.is_most)
+        lines = [f"  {ratio.value:8.2f}  {ratio.where}" for ratio in ratios]
+        return "\n".join([f"\n{self.what}:", *lines])
+
+
+class Found:
+    """The results by suite, case and contender."""
+
+    def __init__(self, found: Iterable[Result]):
+        self.results = list(found)
+        self.times = {(r.suite, r.case, r.contender): r.best for r in self.results}
+
+    def ours(self, suite, **fields):
+        """fastlse's results in a suite at cases with the given fields."""
+        for result in self.results:
+            matches = (getattr(result.case, name) in values for name, values in fields.items())
+            if (result.suite, result.contender) == (suite, OURS) and all(matches):
+                yield result
+
+    def fastest(self, result, contenders):
+        """The shortest time of some contenders at a result's case, and whose it is."""
+        key = result.suite, result.case
+        times = {
+            name: self.times[(*key, name)] for name in contenders if (*key, name) in self.times
+        }
+        name = min(times, key=times.get, default=None)
+        return times.get(name), name
+
+    def over(self, result, *contenders):
+        """fastlse's time over the fastest of some contenders'."""
+        seconds, name = self.fastest(result, contenders)
+        if seconds is not None:
+            yield Ratio(result.best / seconds, f"{result.case.label()}, {name}")
+
+    def over_case(self, result, case):
+        """fastlse's time of an element over that at another case."""
+        seconds = self.times.get((result.suite, case, OURS))
+        if seconds is not None:
+            nanoseconds = 1e9 * seconds / case.n_elements
+            yield Ratio(result.ns_per_element / nanoseconds, result.case.label())
+
+
+def in_cache(operations, limit, suite="limits"):
+    def ratios(found):
+        for result in found.ours(suite, operation=operations):
+            if result.case.shape[1] in CACHED_LENGTHS:
+                yield from found.over(result, limit)
+
+    return ratios
+
+
+def logsumexp_out_of_cache(found):
+    for result in found.ours("limits", operation=["logsumexp"], shape=BIG_SHAPES):
+        case = result.case
+        reading = found.times.get(("limits", case, "limit read once"))
+        arithmetic = [
+            r.ns_per_element * 1e-9 * case.n_elements
+            for r in found.results
+            if r.contender == "limit max and sum" and r.case.dtype == case.dtype
+        ]
+        if reading is not None and arithmetic:
+            which = "reading" if reading > min(arithmetic) else "arithmetic"
+            seconds = max(reading, min(arithmetic))
+            yield Ratio(result.best / seconds, f"{case.label()}, {which}")
+
+
+def out_of_cache(shape, *limit_names):
+    def ratios(found):
+        for result in found.ours("limits", operation=STORING, shape=[shape]):
+            yield from found.over(result, *limit_names)
+
+    return ratios
+
+
+def speed_up(dtypes, is_big):
+    def ratios(found):
+        for result in found.ours("peers", dtype=dtypes):
+            seconds, name = found.fastest(result, PEERS)
+            if (result.case.shape in BIG_SHAPES) == is_big and seconds is not None:
+                yield Ratio(seconds / result.best, f"{result.case.label()}, {name}")
+
+    return ratios
+
+
+def short_rows(fewest, most):
+    def ratios(found):
+        for result in found.ours("rows"):
+            if fewest <= result.case.shape[1] <= most:
+                yield from found.over_case(result, replace(result.case, shape=(1000, 1000)))
+
+    return ratios
+
+
+def layouts(*names):
+    def ratios(found):
+        for result in found.ours("layouts", layout=names):
+            yield from found.over_case(result, replace(result.case, layout="C"))
+
+    return ratios
+
+
+def small_call(operation):
+    def ratios(found):
+        for result in found.ours("overhead", operation=[operation], shape=[(1, 10)]):
+            yield from found.over(result, YARDSTICK)
+
+    return ratios
+
+
+def two_threads(found):
+    """How many times faster two threads are than one."""
+    for two, one in _pairs(found, "threads"):
+        yield Ratio(one.best / two.best, two.case.label())
+
+
+def two_threads_disturbed(found):
+    """Two threads over one, each at its median: the best round is one that nothing disturbed."""
+    for two, one in _pairs(found, "threads, busy"):
+        ratio = statistics.median(two.seconds) / statistics.median(one.seconds)
+        yield Ratio(ratio, two.case.label())
+
+
+def _pairs(found, suite):
+    alone = {r.case: r for r in found.ours(suite, threads=[1])}
+    for two in found.ours(suite, threads=[2]):
+        yield two, alone[replace(two.case, threads=1)]
+
+
+def after_idling(found):
+    for result in found.ours("idle"):
+        first, steady = result.seconds
+        yield Ratio(first / steady, result.case.label())
+
+
+TARGETS = {
+    1: [
+        Target(
+            "logsumexp in cache against the intrinsics limit",
+            1.15,
+            True,
+            in_cache(["logsumexp"], "limit max and sum"),
+        ),
+        Target(
+            "softmax, log_softmax, cross_entropy_and_grad in cache against store and rescale",
+            1.2,
+            True,
+            in_cache(STORING, "limit store and rescale"),
+        ),
+        Target(
+            "logsumexp out of cache against reading once or the arithmetic",
+            1.15,
+            True,
+            logsumexp_out_of_cache,
+        ),
+        Target(
+            "the others out of cache, rows within L2, against the faster copy",
+            1.3,
+            True,
+            out_of_cache(LONG_ROWS, "limit copy", "limit copy, streaming"),
+        ),
+        Target(
+            "the same, rows of 4 MB and more, against reading twice and writing once",
+            1.2,
+            True,
+            out_of_cache(
+                LONGEST_ROWS,
+                "limit read twice, write once",
+                "limit read twice, write once, streaming",
+            ),
+        ),
+        Target("100000x2, x3, x5: an element against 1000x1000", 5, True, short_rows(2, 5)),
+        Target(
+            "100000x10, x33, x65, x100: an element against 1000x1000",
+            2.5,
+            True,
+            short_rows(10, 100),
+        ),
+        Target(
+            "axis 0 and Fortran order against C order", 1.25, True, layouts("axis 0", "Fortran")
+        ),
+        Target("every other element against C order", 2, True, layouts("strided")),
+        Target("1x10: logsumexp against np.add.reduce", 1, True, small_call("logsumexp")),
+        Target(
+            "1x10: cross_entropy_and_grad against np.add.reduce",
+            2,
+            True,
+            small_call("cross_entropy_and_grad"),
+        ),
+        Target(
+            "avx2 backend, logsumexp in cache against its own intrinsics limit",
+            1.15,
+            True,
+            in_cache(["logsumexp"], "limit max and sum", "limits, avx2"),
+        ),
+    ],
+    2: [
+        Target("two threads against one on 4 M elements", 1.8, False, two_threads),
+        Target(
+            "with another busy process: two threads over one, medians",
+            1.05,
+            True,
+            two_threads_disturbed,
+        ),
+        Target(
+            "first call on 1 M elements after 20 ms of idling against the next",
+            1.5,
+            True,
+            after_idling,
+        ),
+    ],
+}
+PEER_TARGETS = [
+    Target(
+        "fastest peer over fastlse, float32, up to 1000x1000",
+        3,
+        False,
+        speed_up(["float32"], False),
+    ),
+    Target(
+        "fastest peer over fastlse, float64, up to 1000x1000",
+        2.5,
+        False,
+        speed_up(["float64"], False),
+    ),
+    Target(
+        "fastest peer over fastlse, 256x32000 and 8x1000000", 1.4, False, speed_up(DTYPES, True)
+    ),
+]
+
+
+def run_suite(name, n_threads, pace, contenders=limits.ALL_CONTENDERS, suite=None):
+    """The results of a suite's races, under its own or another suite's name."""
+    races = list(SUITES[name].races(n_threads))
+    progress = Progress(len(races))
+    for race in races:
+        progress.start(f"{suite or name}: {race.name}")
+        for outcome in run_race(race.entrants, pace, contenders, limits.scale).values():
+            if isinstance(outcome, Result):
+                yield replace(outcome, suite=suite or name)
+        progress.finish()
+    progress.clear()
+
+
+def run_avx2(pace):
+    """The limits once more, for the backend and the loops with AVX2."""
+    loops = {name: limits.limit(name, "avx2") for name in limits.functions()}
+    with fastlse.use_backend("avx2"):
+        yield from run_suite("limits", 1, pace, limits.ALL_CONTENDERS | loops, "limits, avx2")
+
+
+@contextmanager
+def busy_process():
+    """A process that takes a processor for itself."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_idle(rounds=30):
+    """The first call after a pause, and the one right after it, at their medians."""
+    for operation, dtype in ((o, d) for o in OPERATIONS for d in DTYPES):
+        case = Case(operation, dtype, (1000, 1000), threads=2)
+        contender = limits.ALL_CONTENDERS[OURS]
+        call = contender(case, make_inputs(case))[operation]
+        pairs = [idle_pair(call) for _ in range(rounds)]
+        first, steady = np.median(pairs, axis=0).tolist()
+        yield Result(case, OURS, (first, steady), 0.0, "idle")
+
+
+def idle_pair(call):
+    """The time of a call after a pause, and the mean of those of the ten after it."""
+    time.sleep(IDLE_SECONDS)
+    start = time.perf_counter()
+    call()
+    between = time.perf_counter()
+    for _ in range(10):
+        call()
+    return between - start, (time.perf_counter() - between) / 10
+
+
+def measured(options):
+    pace = Pace(options.seconds)
+    for name in SUITES_BY_THREADS[options.threads]:
+        if name in options.only:
+            yield from run_suite(name, options.threads, pace)
+    if options.threads == 1 and "limits" in options.only and "avx2" in fastlse.available_backends():
+        yield from run_avx2(pace)
+    if options.threads == 2 and "threads" in options.only:
+        yield from run_idle()
+        with busy_process():
+            yield from run_suite("threads", 2, pace, suite="threads, busy")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
+    every = sorted({name for names in SUITES_BY_THREADS.values() for name in names})
+    parser.add_argument("--only", nargs="+", choices=every, default=every, metavar="SUITE")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for a race")
+    parser.add_argument("--details", action="store_true", help="print every ratio, too")
+    parser.add_argument("--json", type=Path, help="save the results, for bench/pictures.py")
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    described = machine.describe(options.threads)
+    found = Found(measured(options))
+    print(machine.title(described))
+    if fastlse.backend() != "avx512":
+        print("(the targets are for a machine with AVX-512; this one has none or does not use it)")
+    print("\n| what | target | worst | where | holds |\n|---|---|---|---|---|")
+    targets = [*TARGETS[options.threads], *PEER_TARGETS]
+    for target in targets:
+        print(target.row(found))
+    if options.threads == 1:
+        print("| the numerical contract | unchanged | by the tests and bench/accuracy.py | | |")
+    if options.details:
+        print(*(target.details(found) for target in targets), sep="\n")
+    if options.json:
+        commit = machine.commit(Path(__file__).parent)
+        results.write(options.json, described, commit, found.results)
+
+
+if __name__ == "__main__":
+    main()
