@@ -17,7 +17,7 @@ from fastlse._bench.races import Skipped, run_race
 from fastlse._bench.results import Result
 from fastlse._bench.timing import Pace
 
-SECONDS = 45.0  # for all races; importing and compiling the peers takes the rest of the minute
+SECONDS = 36.0  # for all races; importing and compiling the peers takes the rest of the minute
 QUICK_SECONDS = 4.0
 SLOW_TO_COMPILE = ("torch.compile", "TensorFlow")  # only when asked for
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf")

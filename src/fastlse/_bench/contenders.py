@@ -61,7 +61,7 @@ def limit_threads(n_threads: int) -> None:
         os.environ[variable] = str(n_threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool that lives on beside the clock
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no banner in the tables
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no banner in the tables
     fastlse.set_num_threads(n_threads)
 
 

@@ -137,6 +137,7 @@ def _onnx_model(onnx: Any, case: Case, axis: int) -> Any:
 def tensorflow(_case: Case, inputs: Inputs) -> Calls:
     """TensorFlow's functions in graphs; the gradient by a tape."""
     package = library("tensorflow")
+    package.get_logger().setLevel("ERROR")  # it warns of a function for each case
     x, target = package.constant(inputs.x), package.constant(inputs.target)
     axis = inputs.axis
 

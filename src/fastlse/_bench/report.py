@@ -60,7 +60,7 @@ def _cell(outcome: Result | Skipped, ours: Result | Skipped) -> str:
 
 def significant(number: float) -> str:
     """A number with three digits, as many as a timing has."""
-    digits = 2 if number < 10 else 1 if number < 100 else 0
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
     return f"{number:.{digits}f}"
 
 
