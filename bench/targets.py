@@ -3,7 +3,7 @@
     python bench/targets.py [--threads 2] [--only limits rows ...] [--seconds 2] [--details]
 
 On one thread it runs the suites limits, layouts, rows, overhead and peers; on two, peers and
-threads. The table is Markdown.
+threads; or those that --only names. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -361,9 +361,8 @@ def idle_pair(call):
 
 def measured(options):
     pace = Pace(options.seconds)
-    for name in SUITES_BY_THREADS[options.threads]:
-        if name in options.only:
-            yield from run_suite(name, options.threads, pace)
+    for name in options.only:
+        yield from run_suite(name, options.threads, pace)
     if options.threads == 1 and "limits" in options.only and "avx2" in fastlse.available_backends():
         yield from run_avx2(pace)
     if options.threads == 2 and "threads" in options.only:
@@ -375,12 +374,14 @@ def measured(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
-    every = sorted({name for names in SUITES_BY_THREADS.values() for name in names})
-    parser.add_argument("--only", nargs="+", choices=every, default=every, metavar="SUITE")
+    parser.add_argument(
+        "--only", nargs="+", choices=SUITES, metavar="SUITE", help=", ".join(SUITES)
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="time for a race")
     parser.add_argument("--details", action="store_true", help="print every ratio, too")
     parser.add_argument("--json", type=Path, help="save the results, for bench/pictures.py")
     options = parser.parse_args()
+    options.only = options.only or SUITES_BY_THREADS[options.threads]
     limit_threads(options.threads)
     described = machine.describe(options.threads)
     found = Found(measured(options))

@@ -65,14 +65,15 @@ def extra_info(result: Result) -> dict[str, Any]:
 def write(
     path: Path, machine: dict[str, Any], commit: dict[str, Any], results: list[Result]
 ) -> None:
-    """Save results in pytest-benchmark's format."""
-    content = {
+    """Save results in pytest-benchmark's format, a line each."""
+    head = {
         "machine_info": machine,
         "commit_info": commit,
-        "benchmarks": [_benchmark(result) for result in results],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    lines = ",\n".join(json.dumps(_benchmark(result)) for result in results)
+    text = json.dumps(head, indent=1).removesuffix("\n}")
+    path.write_text(f'{text},\n "benchmarks": [\n{lines}\n]\n}}\n', "utf-8")
 
 
 def _benchmark(result: Result) -> dict[str, Any]:
