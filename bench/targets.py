@@ -371,6 +371,14 @@ def measured(options):
             yield from run_suite("threads", 2, pace, suite="threads, busy")
 
 
+def until_stopped(found):
+    """What there is when somebody presses Ctrl-C, of a run that takes its time."""
+    try:
+        yield from found
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
@@ -384,7 +392,10 @@ def main():
     options.only = options.only or SUITES_BY_THREADS[options.threads]
     limit_threads(options.threads)
     described = machine.describe(options.threads)
-    found = Found(measured(options))
+    found = Found(until_stopped(measured(options)))
+    if options.json:
+        commit = machine.commit(Path(__file__).parent)
+        results.write(options.json, described, commit, found.results)
     print(machine.title(described))
     if fastlse.backend() != "avx512":
         print("(the targets are for a machine with AVX-512; this one has none or does not use it)")
@@ -396,9 +407,6 @@ def main():
         print("| the numerical contract | unchanged | by the tests and bench/accuracy.py | | |")
     if options.details:
         print(*(target.details(found) for target in targets), sep="\n")
-    if options.json:
-        commit = machine.commit(Path(__file__).parent)
-        results.write(options.json, described, commit, found.results)
 
 
 if __name__ == "__main__":
