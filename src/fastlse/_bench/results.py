@@ -57,7 +57,7 @@ def extra_info(result: Result) -> dict[str, Any]:
         "suite": result.suite,
         "case": asdict(result.case),
         "contender": result.contender,
-        "ns_per_element": result.ns_per_element,
+        "ns_per_element": rounded(result.ns_per_element),
         "processors": result.processors,
     }
 
@@ -83,11 +83,16 @@ def _benchmark(result: Result) -> dict[str, Any]:
         "name": f"{group} {result.contender}",
         "extra_info": extra_info(result),
         "stats": {
-            "min": result.best,
-            "median": statistics.median(result.seconds),
+            "min": rounded(result.best),
+            "median": rounded(statistics.median(result.seconds)),
             "rounds": len(result.seconds),
         },
     }
+
+
+def rounded(number: float) -> float:
+    """A number with five digits, more than any timing has."""
+    return float(f"{number:.5g}")
 
 
 def read(path: Path) -> Results:
