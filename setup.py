@@ -19,11 +19,11 @@ from setuptools.errors import PlatformError
 BACKENDS = "src/fastlse/_backends"
 PURE_PYTHON = os.environ.get("FASTLSE_PURE_PYTHON", "0") not in ("", "0")
 
-# IEEE arithmetic stays as written: no reassociation, no contraction, NaN and infinity kept. Three
-# are GCC's: schedule across the many independent lanes, make no `rep movs` of copies of
-# a few lanes, and do not peel the lane loops away before the vectoriser has seen them, which makes
-# the kernels four times slower. CPython's own -fwrapv keeps loop counters from being widened and
-# costs up to a third on short rows.
+# IEEE arithmetic stays as written: no reassociation, no contraction, NaN and infinity kept. Four
+# are GCC's: schedule across the many independent lanes, as far as there are registers, make no `rep
+# movs` of copies of a few lanes, and do not peel the lane loops away before the vectoriser has seen
+# them, which makes the kernels four times slower. CPython's own -fwrapv keeps loop counters from
+# being widened and costs up to a third on short rows.
 COMMON_FLAGS = [
     "-O3",
     "-g0",
@@ -32,6 +32,7 @@ COMMON_FLAGS = [
     "-ffp-contract=off",
     "-fno-wrapv",
     "-fschedule-insns",
+    "-fsched-pressure",
     "-fno-tree-loop-distribute-patterns",
     "--param=max-completely-peel-times=6",
 ]

@@ -322,6 +322,15 @@ class TestLosses:
         assert np.isfinite(loss)
         assert grad[0, 0] == 0
 
+    def test_minus_infinity_under_a_great_weight(self, backend):
+        for dtype, great in [("float32", 1e30), ("float64", 1e300)]:
+            for n_rows in (1, 20):
+                logits = np.tile(np.array([-inf, 0.0, 1.0], dtype), (n_rows, 1))
+                options = {"sample_weight": np.full(n_rows, great), "reduction": "sum"}
+                _, grad = fastlse.cross_entropy_and_grad(logits, np.ones(n_rows, int), **options)
+                assert_array_equal(grad[:, 0], 0)
+                assert (grad[:, 2] > great / 2).all()
+
     def test_one_class(self, backend):
         loss, grad = fastlse.cross_entropy_and_grad(np.array([[3.0], [-5.0]]), [0, 0])
         assert loss == 0

@@ -88,15 +88,23 @@ cdef inline bint any_doubtful(const Ends* ends, int count, Py_ssize_t n, double*
     """Flag the rows whose logsumexp may err by more than the contract allows."""
     cdef double log_n = log_pair(<double>n, 0).high
     cdef double log_rest, error, allowed, result
+    cdef double safe = 2 * power_below(0.25 * (log_n + 1))
     cdef int any = 0
     cdef int lane
+    # `error` below is never more than log_n + 1, so that a large result needs no closer look
+    for lane in range(count):
+        result = fabs(ends.value[lane])
+        any |= (result < safe) | ((result < fabs(ends.max[lane])) & (result < 2 * safe))
+    if not any:
+        return False
+    any = 0
     for lane in range(count):
         result = fabs(ends.value[lane])
         # log(rest) from below: an exponent and a mantissa, read as one number, are a chord of the logarithm
         log_rest = from_bits((bits_of(ends.high[lane]) >> 12) | <uint64_t>0x4330000000000000) - 4503599627370496.0
         log_rest = 0.6931471805599453 * (log_rest * (1.0 / 1099511627776.0) - 1023)
         # weighted by exp(x - max), the mean of |x - max| is at most log(n / rest)
-        error = ends.high[lane] * ends.inverse[lane] * (log_n - log_rest + 1)
+        error = ends.high[lane] / ends.total[lane] * (log_n - log_rest + 1)
         # an ulp of max where it cancels, else two of the result, in units of half the machine epsilon
         allowed = pick(result < fabs(ends.max[lane]), 2 * power_below(ends.max[lane]), 4 * power_below(result))
         # at max = 0 the contract allows for the differences; NaN and infinities compare false
@@ -121,5 +129,5 @@ cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, co
         if doubtful[lane] != 0:
             set_state(&refined, 0, careful_state(job, first + lane, ends.max[lane], like))
             finish_totals(&refined, 1, like)
-            finish_lse(&refined, 1)
+            finish_lse(&refined, 1, like)
             ends.value[lane] = refined.value[0]

@@ -33,7 +33,7 @@ cdef struct Ends:        # one entry for each lane
     double kept[64]
     # from these
     double total[64]             # 1 + rest
-    double inverse[64]           # 1 / (1 + rest)
+    double inverse[64]           # 1 / (1 + rest), where rows are written
     double log_high[64]          # log(1 + rest)
     double log_low[64]
     double value[64]             # the row's own result: logsumexp or loss
@@ -117,7 +117,19 @@ cdef inline RowState get_state(const Ends* ends, int lane) noexcept nogil:
     return state
 
 
-cdef inline void finish_totals(Ends* ends, int count, const real* like) noexcept nogil:
+cdef inline void finish_totals_f32(Ends* ends, int count) noexcept nogil:
+    """The total and its logarithm for float32, which float64 holds without pairs."""
+    cdef double total
+    cdef int lane
+    for lane in range(count):
+        total = 1 + ends.high[lane]
+        # beside a large total what 1 + high was rounded by is nothing, beside a total near 1 it goes straight to the logarithm
+        ends.log_high[lane] = log_f32(total) + (ends.high[lane] - (total - 1))
+        ends.log_low[lane] = 0
+        ends.total[lane] = total
+
+
+cdef inline void finish_totals_f64(Ends* ends, int count) noexcept nogil:
     """The total and its logarithm; 1 + rest is a pair, for confident rows live in its low part."""
     cdef Pair sum, logarithm
     cdef double inverse
@@ -128,20 +140,38 @@ cdef inline void finish_totals(Ends* ends, int count, const real* like) noexcept
         inverse = 1 / sum.high
         logarithm = log_pair(sum.high, sum.low * inverse)
         ends.total[lane] = sum.high
-        ends.inverse[lane] = inverse
-        if real is double:
-            # one Newton step on the rounded reciprocal takes in the low part
-            ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
+        # one Newton step on the rounded reciprocal takes in the low part
+        ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
         ends.log_high[lane] = logarithm.high
         ends.log_low[lane] = logarithm.low
 
 
-cdef inline void finish_lse(Ends* ends, int count) noexcept nogil:
+cdef inline void finish_totals(Ends* ends, int count, const real* like) noexcept nogil:
+    if real is float:
+        finish_totals_f32(ends, count)
+    else:
+        finish_totals_f64(ends, count)
+
+
+cdef inline void finish_inverse(Ends* ends, int count, const real* like) noexcept nogil:
+    """1 / total where rows are written; for float64 it is there already."""
+    cdef int lane
+    if real is float:
+        for lane in range(count):
+            ends.inverse[lane] = 1 / ends.total[lane]
+
+
+cdef inline void finish_lse(Ends* ends, int count, const real* like) noexcept nogil:
     cdef Pair sum
     cdef int lane
-    for lane in range(count):
-        sum = two_sum(ends.max[lane], ends.log_high[lane])
-        ends.value[lane] = sum.high if is_infinite(ends.max[lane]) else sum.high + (sum.low + ends.log_low[lane])
+    if real is float:
+        for lane in range(count):
+            ends.value[lane] = ends.max[lane] if is_infinite(ends.max[lane]) else ends.max[lane] + ends.log_high[lane]
+            ends.value[lane] += 0 * ends.high[lane]      # NaN beside an infinite maximum
+    else:
+        for lane in range(count):
+            sum = two_sum(ends.max[lane], ends.log_high[lane])
+            ends.value[lane] = sum.high if is_infinite(ends.max[lane]) else sum.high + (sum.low + ends.log_low[lane])
 
 
 cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcept nogil:
@@ -193,7 +223,7 @@ cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nog
 cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """d loss / d x_c = row_scale [A p_c - (1 - eps) w_t (c == t) - eps / K w_c], A = (1 - eps) w_t + eps / K sum(w)."""
     cdef double share = job.smoothing / job.layout.row.size
-    cdef double row_scale, height, others, e_target, entry, not_a_number
+    cdef double row_scale, height, others, e_target, entry, floor, not_a_number
     cdef bint zero
     cdef int lane
     for lane in range(count):
@@ -207,9 +237,11 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         entry = row_scale * (share * (job.weight_total - ends.class_weight[lane]) - height * (others * ends.inverse[lane]))
         entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
-        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] == 0))
+        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
         ends.scale[lane] = 0 if zero else ends.inverse[lane] * unscale(like) * (row_scale * height) + not_a_number
-        ends.floor[lane] = NAN_F64 if zero else ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
+        # never so low, with great weights, that what exp_scaled makes of -inf passes
+        floor = ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
+        ends.floor[lane] = NAN_F64 if zero else pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
         ends.offset[lane] = 0 if zero else row_scale * share
         ends.target_entry[lane] = 0 if zero else entry
 
@@ -247,11 +279,13 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
 cdef inline void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """From states to results: each row's own value, and what writing its row takes."""
     finish_totals(ends, count, like)
+    if job.out.data != NULL:
+        finish_inverse(ends, count, like)
     if job.mode == LOSS:
         finish_loss(job, ends, count)
         if job.out.data != NULL:
             finish_gradient(job, ends, count, like)
     else:
-        finish_lse(ends, count)
+        finish_lse(ends, count, like)
         if job.out.data != NULL:
             finish_softmax(ends, count, like)

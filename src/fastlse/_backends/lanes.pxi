@@ -23,86 +23,12 @@ cdef inline real pick(bint condition, real a, real b) noexcept nogil:
     return a if condition else b
 
 
-cdef inline real run_max(const real* x, Py_ssize_t n) noexcept nogil:
-    """The largest number of a run, NaN skipped (it comes back through the sum); -inf for none."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real best[64]
-    cdef real result = real_of(-INF_F64, x)
-    cdef Py_ssize_t i = 0
-    cdef int lane
-    if n < lanes:
-        for i in range(n):
-            result = larger(x[i], result)
-        return result
-    for lane in range(lanes):
-        best[lane] = result
-    while i + lanes <= n:
-        for lane in range(lanes):
-            best[lane] = larger(x[i + lane], best[lane])
-        i += lanes
-    if i < n:
-        # the last group overlaps the one before: a maximum does not mind
-        for lane in range(lanes):
-            best[lane] = larger(x[n - lanes + lane], best[lane])
-    for lane in range(lanes // 2):
-        best[lane] = larger(best[lane], best[lanes // 2 + lane])
-    for lane in range(lanes // 4):
-        best[lane] = larger(best[lane], best[lanes // 4 + lane])
-    for lane in range(lanes // 8):
-        best[lane] = larger(best[lane], best[lanes // 8 + lane])
-    result = best[0]
-    for lane in range(1, lanes // 8):
-        result = larger(best[lane], result)
-    return result
-
-
-cdef inline Py_ssize_t run_find(const real* x, Py_ssize_t n, real value) noexcept nogil:
-    """The first position of a value that the run is known to hold."""
-    cdef int lanes = 64 if real is float else 32
-    cdef Py_ssize_t i = 0
-    cdef int lane, found
-    while i + lanes <= n:
-        found = 0
-        for lane in range(lanes):
-            found |= x[i + lane] == value
-        if found:
-            break
-        i += lanes
-    while i < n - 1 and not x[i] == value:
-        i += 1
-    return i
-
-
 cdef inline bint run_has_nan(const real* x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef int found = 0
     for i in range(n):
         found |= x[i] != x[i]
     return found
-
-
-cdef inline void padded_group(const real* x, int count, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
-    """A group that is short or holds the element to leave out of the sum: through the same body, padded with -inf."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real group[64]
-    cdef real e[64]
-    cdef int lane
-    if count < lanes:
-        for lane in range(lanes):
-            group[lane] = real_of(-INF_F64, x)
-        for lane in range(count):
-            group[lane] = x[lane]
-    else:
-        for lane in range(lanes):
-            group[lane] = x[lane]
-    for lane in range(lanes):
-        e[lane] = exp_scaled(group[lane] - shift)
-    if e_out != NULL:
-        for lane in range(count):
-            e_out[lane] = e[lane]
-    if 0 <= skip < count:
-        e[skip] = 0
-    add_group(<const real*>e, sum)
 
 
 cdef inline void prefetch_group(const char* address) noexcept nogil:
@@ -112,50 +38,128 @@ cdef inline void prefetch_group(const char* address) noexcept nogil:
     PREFETCH(address + 192)
 
 
-cdef inline void full_groups(const real* x, Py_ssize_t n, real shift, real* e_out, Py_ssize_t ahead, Sum* sum) noexcept nogil:
-    cdef int lanes = 64 if real is float else 32
-    cdef real e[64]
-    cdef Py_ssize_t i = 0
-    cdef int lane
-    if e_out == NULL:
-        while i < n:
-            if ahead != 0:
-                prefetch_group(<const char*>(x + i) + ahead)
-            for lane in range(lanes):
-                e[lane] = exp_scaled(x[i + lane] - shift)
-            add_group(<const real*>e, sum)
-            i += lanes
+cdef inline void add_exp_group(const real* x, real shift, Sum* sum) noexcept nogil:
+    """add_group of exp_scaled(x - shift), its four quarters side by side so that no exponential leaves its register."""
+    cdef int j
+    if real is float:
+        for j in range(16):
+            sum.part[j] += ((exp_scaled(x[j] - shift) + exp_scaled(x[16 + j] - shift))
+                            + (exp_scaled(x[32 + j] - shift) + exp_scaled(x[48 + j] - shift)))
     else:
-        # through `e`, which cannot overlap x, so that working in place vectorises
-        while i < n:
-            if ahead != 0:
-                prefetch_group(<const char*>(x + i) + ahead)
-            for lane in range(lanes):
-                e[lane] = exp_scaled(x[i + lane] - shift)
-            for lane in range(lanes):
-                e_out[i + lane] = e[lane]
-            add_group(<const real*>e, sum)
-            i += lanes
+        for j in range(8):
+            add_pair(&sum.part[j], &sum.part[8 + j],
+                     (exp_scaled(x[j] - shift) + exp_scaled(x[8 + j] - shift))
+                     + (exp_scaled(x[16 + j] - shift) + exp_scaled(x[24 + j] - shift)))
 
 
-cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, real* e_out, Py_ssize_t ahead,
-                             Sum* sum) noexcept nogil:
-    """Add exp_scaled(x - shift) of all elements but x[skip]; store all of them in e_out unless that is NULL.
+cdef inline void store_exp_group(const real* x, real shift, real* e_out, real* e) noexcept nogil:
+    """exp_scaled(x - shift) of a group to e_out; through e, which cannot overlap x, so that working in place vectorises."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = exp_scaled(x[lane] - shift)
+    for lane in range(lanes):
+        e_out[lane] = e[lane]
+
+
+cdef inline real only_below(real limit, int lane, real e) noexcept nogil:
+    """e in the lanes below limit, else nothing at all."""
+    return pick(<real>lane < limit, e, <real>0)
+
+
+cdef inline void add_exp_tail(const real* x, Py_ssize_t count, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
+    """add_exp_group for the `count` elements after the last whole group: through the same body, filled up."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real group[64]
+    cdef real e[64]
+    cdef real limit = <real>count
+    cdef int lane, j
+    for lane in range(lanes):
+        group[lane] = real_of(-INF_F64, x)
+    memcpy(group, x, count * sizeof(real))
+    if e_out != NULL:
+        for lane in range(lanes):
+            e[lane] = only_below(limit, lane, exp_scaled(group[lane] - shift))
+        memcpy(e_out, e, count * sizeof(real))
+        if 0 <= skip < count:
+            e[skip] = exp_scaled(real_of(-INF_F64, x))
+        add_group(<const real*>e, sum)
+        return
+    if 0 <= skip < count:
+        group[skip] = real_of(-INF_F64, x)
+    if real is float:
+        for j in range(16):
+            sum.part[j] += ((only_below(limit, j, exp_scaled(group[j] - shift))
+                             + only_below(limit, 16 + j, exp_scaled(group[16 + j] - shift)))
+                            + (only_below(limit, 32 + j, exp_scaled(group[32 + j] - shift))
+                               + only_below(limit, 48 + j, exp_scaled(group[48 + j] - shift))))
+    else:
+        for j in range(8):
+            add_pair(&sum.part[j], &sum.part[8 + j],
+                     (only_below(limit, j, exp_scaled(group[j] - shift))
+                      + only_below(limit, 8 + j, exp_scaled(group[8 + j] - shift)))
+                     + (only_below(limit, 16 + j, exp_scaled(group[16 + j] - shift))
+                        + only_below(limit, 24 + j, exp_scaled(group[24 + j] - shift))))
+
+
+cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
+    """add_exp_group for a whole row of up to SHORT_SUM elements."""
+    cdef real group[16]
+    cdef real e[16]
+    cdef int lane
+    for lane in range(16):
+        group[lane] = x[lane] if lane < count else real_of(-INF_F64, x)
+    for lane in range(16):
+        e[lane] = exp_scaled(group[lane] - shift)
+    for lane in range(<int>count):
+        if e_out != NULL:
+            e_out[lane] = e[lane]
+    if 0 <= skip < count:
+        e[skip] = exp_scaled(real_of(-INF_F64, x))
+    for lane in range(<int>count, 16):
+        e[lane] = 0
+    add_short(<const real*>e, sum)
+
+
+cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
+                             Py_ssize_t ahead, Sum* sum) noexcept nogil:
+    """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
 
     e_out may be x. What lies `ahead` bytes further on is fetched on the way, unless that is 0. Runs are joined by calls in
     order, every run but a row's last a multiple of LANES long.
     """
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t whole = n - n % lanes
+    cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < whole else -1
     cdef Py_ssize_t i = 0
-    if 0 <= skip < whole:
-        i = skip - skip % lanes
-        full_groups(x, i, shift, e_out, ahead, sum)
-        padded_group(x + i, lanes, shift, skip - i, e_out + i if e_out != NULL else NULL, sum)
+    cdef int lane
+    cdef real stand_in[64]         # for the group with the element to leave out
+    cdef real e[64]
+    cdef const real* group
+    cdef Sum local = sum[0]        # which nothing else can point to
+    if short_row:
+        add_exp_short(x, n, shift, skip, e_out, sum)
+        return
+    if skipped >= 0:
+        for lane in range(lanes):
+            stand_in[lane] = x[skipped + lane]
+        stand_in[skip - skipped] = real_of(-INF_F64, x)
+    # chosen by address: to cut the loop in two there would be a misprediction for each row
+    while i < whole:
+        group = <const real*>stand_in if i == skipped else x + i
+        if ahead != 0:
+            prefetch_group(<const char*>(x + i) + ahead)
+        if e_out == NULL:
+            add_exp_group(group, shift, &local)
+        else:
+            store_exp_group(group, shift, e_out + i, e)
+            add_group(<const real*>e, &local)
         i += lanes
-    full_groups(x + i, whole - i, shift, e_out + i if e_out != NULL else NULL, ahead, sum)
+    if skipped >= 0 and e_out != NULL:
+        e_out[skip] = exp_scaled(real_of(0, x))
     if whole < n:
-        padded_group(x + whole, <int>(n - whole), shift, skip - whole, e_out + whole if e_out != NULL else NULL, sum)
+        add_exp_tail(x + whole, n - whole, shift, skip - whole, e_out + whole if e_out != NULL else NULL, &local)
+    sum[0] = local
 
 
 cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, real* e_out) noexcept nogil:
@@ -175,7 +179,8 @@ cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, real* e_out) n
         i += 1
 
 
-cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* weight, Sum* sum) noexcept nogil:
+cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* weight, bint short_row,
+                                 Sum* sum) noexcept nogil:
     """Add weight * (shift - x), which label smoothing needs; weight NULL stands for ones."""
     cdef int lanes = 64 if real is float else 32
     cdef real term[64]
@@ -192,7 +197,10 @@ cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const 
         else:
             for lane in range(count):
                 term[lane] = pick(weight[i + lane] == 0, <real>0, weight[i + lane] * (shift - x[i + lane]))
-        add_group(<const real*>term, sum)
+        if short_row:
+            add_short(<const real*>term, sum)
+        else:
+            add_group(<const real*>term, sum)
         i += lanes
 
 

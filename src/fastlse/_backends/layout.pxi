@@ -100,34 +100,48 @@ cdef inline void transpose_block(const real* source, Py_ssize_t source_stride, r
         transpose_4x4_f64(source, source_stride, to, to_stride)
 
 
-cdef inline void transpose_strip(const real* source, Py_ssize_t source_stride, real* to, Py_ssize_t to_stride,
-                                 Py_ssize_t n_columns) noexcept nogil:
-    """Four rows of at least four columns; the last block overlaps the one before."""
-    cdef Py_ssize_t c = 0
-    while c + 4 <= n_columns:
-        transpose_block(source + c, source_stride, to + c * to_stride, to_stride)
-        c += 4
-    if c < n_columns:
-        c = n_columns - 4
-        transpose_block(source + c, source_stride, to + c * to_stride, to_stride)
-
-
-cdef inline void transpose(const real* source, Py_ssize_t source_stride, real* to, Py_ssize_t to_stride,
-                           Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
-    """to[c * to_stride + r] = source[r * source_stride + c]; strides in elements, source and to apart."""
+cdef inline void transpose_in(const real* rows, Py_ssize_t row_stride, real* tile, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
+    """tile[c * LANES + r] = rows[r * row_stride + c]; the last blocks overlap those before."""
+    cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t r = 0
     cdef Py_ssize_t c
     if n_rows < 4 or n_columns < 4:
         for r in range(n_rows):
             for c in range(n_columns):
-                to[c * to_stride + r] = source[r * source_stride + c]
+                tile[c * lanes + r] = rows[r * row_stride + c]
         return
-    while r + 4 <= n_rows:
-        transpose_strip(source + r * source_stride, source_stride, to + r, to_stride, n_columns)
+    while r < n_rows:
+        r = least(r, n_rows - 4)
+        c = 0
+        while c + 4 <= n_columns:
+            transpose_block(rows + r * row_stride + c, row_stride, tile + c * lanes + r, lanes)
+            c += 4
+        if c < n_columns:
+            c = n_columns - 4
+            transpose_block(rows + r * row_stride + c, row_stride, tile + c * lanes + r, lanes)
         r += 4
-    if r < n_rows:
-        r = n_rows - 4
-        transpose_strip(source + r * source_stride, source_stride, to + r, to_stride, n_columns)
+
+
+cdef inline void transpose_out(const real* tile, real* rows, Py_ssize_t row_stride, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
+    """rows[r * row_stride + c] = tile[c * LANES + r]."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t r = 0
+    cdef Py_ssize_t c
+    if n_rows < 4 or n_columns < 4:
+        for r in range(n_rows):
+            for c in range(n_columns):
+                rows[r * row_stride + c] = tile[c * lanes + r]
+        return
+    while r < n_rows:
+        r = least(r, n_rows - 4)
+        c = 0
+        while c + 4 <= n_columns:
+            transpose_block(tile + c * lanes + r, lanes, rows + r * row_stride + c, row_stride)
+            c += 4
+        if c < n_columns:
+            c = n_columns - 4
+            transpose_block(tile + c * lanes + r, lanes, rows + r * row_stride + c, row_stride)
+        r += 4
 
 
 cdef inline void gather_run(const char* source, Py_ssize_t stride, const Operand* operand, Py_ssize_t count, real* to,

@@ -70,14 +70,14 @@ cdef inline Py_ssize_t block_max(const Job* job, Row* row, Py_ssize_t start, Py_
     cdef const real* x
     cdef Py_ssize_t position = -1
     cdef Py_ssize_t at = start
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, in_chunk
     while at < stop:
         count = least(CHUNK, stop - at)
         x = fetch(job, row, at, count, like)
-        of_chunk = run_max(x, count)
+        of_chunk = run_max(x, count, &in_chunk)
         if of_chunk > largest:
             largest = of_chunk
-            position = at + run_find(x, count, largest)
+            position = at + in_chunk
         at += count
     state.max = largest
     return position
@@ -99,7 +99,7 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         x = fetch(job, row, at, count, like)
         if state.max == INF_F64:
             has_nan = has_nan or run_has_nan(x, count)
-        run_sum_exp(x, count, shift, position - at, e_out + at if e_out != NULL else NULL, job.ahead, &sum)
+        run_sum_exp(x, count, shift, position - at, stop - start <= SHORT_SUM, e_out + at if e_out != NULL else NULL, job.ahead, &sum)
         at += count
     rest = total(&sum, like)
     state.high = rest.high * unscale(like)
@@ -121,7 +121,8 @@ cdef inline double row_deficit(const Job* job, Row* row, double max, const real*
     while at < job.layout.row.size:
         count = least(CHUNK, job.layout.row.size - at)
         x = fetch(job, row, at, count, like)
-        run_sum_deficit(x, count, real_of(max, like), weight + at if weight != NULL else NULL, &sum)
+        run_sum_deficit(x, count, real_of(max, like), weight + at if weight != NULL else NULL,
+                        job.layout.row.size <= SHORT_SUM, &sum)
         at += count
     return settled_total(&sum, like)
 

@@ -1,9 +1,11 @@
 # The order of summation. It is part of the source, and a function of a row's values alone: element i belongs to lane i % LANES;
 # a group folds its four quarters into one, (q0 + q1) + (q2 + q3); the folded groups are added up in twice the working
-# precision, one sum for each position in a quarter; `total` adds these up as a tree. tile_lanes.pxi adds in the same order.
+# precision, one sum for each position in a quarter; `total` adds these up as a tree. A row of up to SHORT_SUM elements has
+# quarters of 4, so that ten classes make 4 such sums and not 10. tile_lanes.pxi adds in the same order.
 
 cdef extern from *:
     """
+    #define SHORT_SUM 16
     #define INF_F64 __builtin_inf()
     #if defined(_MSC_VER)
     #undef INF_F64
@@ -11,6 +13,7 @@ cdef extern from *:
     #endif
     """
     const double INF_F64
+    const Py_ssize_t SHORT_SUM
 
 cdef struct Sum:
     # float32: 16 sums in float64; float64: the high parts of 8 sums, then their low parts
@@ -35,21 +38,30 @@ cdef inline void clear(Sum* sum) noexcept nogil:
         sum.part[j] = 0
 
 
+cdef inline void add_short(const real* terms, Sum* sum) noexcept nogil:
+    """Add the SHORT_SUM terms of a short row to an empty sum, zeros in the place of those it has not."""
+    cdef int j
+    for j in range(4):
+        sum.part[j] = (terms[j] + terms[4 + j]) + (terms[8 + j] + terms[12 + j])
+
+
 cdef inline void add_group(const real* terms, Sum* sum) noexcept nogil:
     """Add LANES terms."""
     cdef int j
-    cdef double term, high, from_term
     if real is float:
         for j in range(16):
             sum.part[j] += (terms[j] + terms[16 + j]) + (terms[32 + j] + terms[48 + j])
     else:
         for j in range(8):
-            term = (terms[j] + terms[8 + j]) + (terms[16 + j] + terms[24 + j])
-            # two_sum, spelt out so that the loop over j stays one loop
-            high = sum.part[j] + term
-            from_term = high - sum.part[j]
-            sum.part[8 + j] += (sum.part[j] - (high - from_term)) + (term - from_term)
-            sum.part[j] = high
+            add_pair(&sum.part[j], &sum.part[8 + j], (terms[j] + terms[8 + j]) + (terms[16 + j] + terms[24 + j]))
+
+
+cdef inline void add_pair(double* high, double* low, double term) noexcept nogil:
+    """Add a term to the unevaluated sum high + low (Knuth's two_sum)."""
+    cdef double sum = high[0] + term
+    cdef double from_term = sum - high[0]
+    low[0] += (high[0] - (sum - from_term)) + (term - from_term)
+    high[0] = sum
 
 
 cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:

@@ -22,12 +22,31 @@ cdef inline void lane_deficit(const real* x, const real* max, real weight, real*
         term[lane] = pick(weight == 0, <real>0, weight * (max[lane] - x[lane]))
 
 
-cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
-    """Zero in the lanes whose maximum stands here."""
+cdef inline void lane_exp_pair(const real* x, const real* y, const real* shift, real* e_x, real* e_y) noexcept nogil:
+    """Two rows at once: the exponential is a long chain of dependent operations, and more at once do not fit into registers."""
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = <real>0 if position[lane] == at else e[lane]
+        e_x[lane] = exp_scaled(x[lane] - shift[lane])
+        e_y[lane] = exp_scaled(y[lane] - shift[lane])
+
+
+cdef inline void lane_exps(const char* rows, Py_ssize_t step, int count, const real* shift, real[4][64] e) noexcept nogil:
+    """Up to four rows, `step` bytes apart."""
+    cdef int q = 0
+    while q + 2 <= count:
+        lane_exp_pair(<const real*>(rows + q * step), <const real*>(rows + (q + 1) * step), shift, e[q], e[q + 1])
+        q += 2
+    if q < count:
+        lane_exp(<const real*>(rows + q * step), shift, e[q])
+
+
+cdef inline void lane_drop(real* e, const real* position, real at, real nothing) noexcept nogil:
+    """Put `nothing` in the lanes whose maximum stands here."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = nothing if position[lane] == at else e[lane]
 
 
 cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:

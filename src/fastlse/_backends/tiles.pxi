@@ -96,8 +96,8 @@ cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ss
     cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
         prefetch_rows(job, job.x.data + tile.x_offset[0], lanes)
-        transpose(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
-                  to, lanes, tile.count, count)
+        transpose_in(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
+                     to, tile.count, count)
         return
     for lane in range(tile.count):
         gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[lane], start, count, to + lane, lanes)
@@ -123,15 +123,39 @@ cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t star
     return tile.x_scratch
 
 
+cdef inline void strip_max(const char* rows, Py_ssize_t step, Py_ssize_t count, real first, real* largest, real* position) noexcept nogil:
+    """tile_max for half of the lanes, few enough for registers. first: the position of the first of `count` elements."""
+    cdef int half = 32 if real is float else 16
+    cdef const real* x
+    cdef real best[32]
+    cdef real stood[32]
+    cdef real latest[32]
+    cdef real now
+    cdef Py_ssize_t i
+    cdef int lane
+    for lane in range(half):
+        best[lane] = largest[lane]
+        stood[lane] = position[lane]
+    for i in range(count):
+        x = <const real*>(rows + i * step)
+        now = first + <real>i
+        # through a local: GCC makes of the blend alone a masked store, and a branch around it
+        for lane in range(half):
+            latest[lane] = pick(x[lane] > best[lane], now, stood[lane])
+            best[lane] = larger(x[lane], best[lane])
+        for lane in range(half):
+            stood[lane] = latest[lane]
+    for lane in range(half):
+        largest[lane] = best[lane]
+        position[lane] = stood[lane]
+
+
 cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, real* largest, real* position) noexcept nogil:
     """Each lane's maximum over elements start .. stop, and where it first stands counted from start (-1: nowhere)."""
     cdef int lanes = 64 if real is float else 32
-    cdef const real* x
     cdef const char* rows
-    cdef Py_ssize_t i, step, count
+    cdef Py_ssize_t step, count
     cdef Py_ssize_t at = start
-    cdef real where_now
-    cdef real latest[64]
     cdef int lane
     for lane in range(lanes):
         largest[lane] = real_of(-INF_F64, largest)
@@ -139,15 +163,8 @@ cdef inline void tile_max(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, <const real*>largest)
-        for i in range(count):
-            x = <const real*>(rows + i * step)
-            where_now = <real>(at + i - start)
-            # through a local: GCC makes of the blend alone a masked store, and a branch around it
-            for lane in range(lanes):
-                latest[lane] = pick(x[lane] > largest[lane], where_now, position[lane])
-                largest[lane] = larger(x[lane], largest[lane])
-            for lane in range(lanes):
-                position[lane] = latest[lane]
+        strip_max(rows, step, count, <real>(at - start), largest, position)
+        strip_max(rows + lanes // 2 * sizeof(real), step, count, <real>(at - start), largest + lanes // 2, position + lanes // 2)
         at += count
 
 
@@ -183,9 +200,10 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     """
     cdef const real* weight = <const real*>job.weight
     cdef int lanes = 64 if real is float else 32
-    cdef int width = 16 if real is float else 8
+    cdef int width = 4 if stop - start <= SHORT_SUM else 16 if real is float else 8
     cdef double* parts = <double*>tile.parts
     cdef real quarter[4][64]
+    cdef real nothing = exp_scaled(real_of(-INF_F64, shift))
     cdef const char* rows
     cdef Py_ssize_t step, count, i
     cdef Py_ssize_t at = start
@@ -195,15 +213,16 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
         rows = tile_rows_at(job, tile, at, count, &step, shift)
         for j in range(<int>least(width, count)):
             quarters = <int>((count - j + width - 1) // width)
+            if not of_deficit:
+                lane_exps(rows + j * step, width * step, quarters, shift, quarter)
             for q in range(quarters):
                 i = j + q * width
                 if of_deficit:
                     lane_deficit(<const real*>(rows + i * step), shift, weight[at + i] if weight != NULL else 1, quarter[q])
                     continue
-                lane_exp(<const real*>(rows + i * step), shift, quarter[q])
                 if e_out != NULL:
                     lane_copy(<const real*>quarter[q], <real*>(e_out + (at + i) * e_step))
-                lane_drop(quarter[q], position, <real>(at + i - start))
+                lane_drop(quarter[q], position, <real>(at + i - start), nothing)
             # (q0 + q1) + (q2 + q3), what is missing being zero
             if quarters > 1:
                 for lane in range(lanes):
@@ -293,8 +312,8 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     if tile.out_adjacent:
         return
     if is_matrix(job, &job.out):
-        transpose(<const real*>results, lanes, <real*>(job.out.data + tile.out_offset[0]) + start,
-                  job.out.batch_stride[0] // <Py_ssize_t>sizeof(real), count, tile.count)
+        transpose_out(<const real*>results, <real*>(job.out.data + tile.out_offset[0]) + start,
+                      job.out.batch_stride[0] // <Py_ssize_t>sizeof(real), tile.count, count)
         return
     for lane in range(tile.count):
         scatter(<const real*>results + lane, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[lane], start, count)
