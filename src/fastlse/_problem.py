@@ -98,6 +98,8 @@ def as_axes(axis: object, ndim: int) -> tuple[int, ...]:
     """Sorted non-negative axes of an int, a tuple of ints or None (all axes)."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int:
+        return (as_axis(axis, ndim),)
     given: Sequence[object] = axis if isinstance(axis, tuple) else (axis,)
     axes = tuple(sorted(as_axis(one, ndim, "an int, a tuple of ints or None") for one in given))
     if len(set(axes)) != len(axes):
@@ -166,13 +168,18 @@ def can_write_to(out: Array, x: Array, others: Sequence[Array | None]) -> bool:
 
     It may not if `out` overlaps the input only partly, or has another dtype than the computation.
     """
-    in_place = (
-        x.shape == out.shape
-        and x.strides == out.strides
-        and x.__array_interface__["data"] == out.__array_interface__["data"]
-    )
-    inputs = others if in_place else [x, *others]
+    inputs = others if _same_memory(out, x) else [x, *others]
     return x.dtype == out.dtype and not any(_overlap(out, array) for array in inputs)
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    """Whether each element of one array is the same element of the other."""
+    return a is b or (
+        a.shape == b.shape
+        and a.strides == b.strides
+        and np.may_share_memory(a, b)  # cheap, and mostly false: the next line takes microseconds
+        and a.__array_interface__["data"] == b.__array_interface__["data"]
+    )
 
 
 def _overlap(out: Array, array: Array | None) -> bool:
@@ -245,6 +252,8 @@ class Problem:
 
     def rows(self, array: Array) -> Array:
         """An array of `x`'s shape as rows: a view with the kept axes first, the reduced last."""
+        if self.axes == (array.ndim - 1,):
+            return array
         kept = [i for i in range(array.ndim) if i not in self.axes]
         rows = array.transpose(*kept, *self.axes)
         return rows if self.axes else rows[..., np.newaxis]

@@ -222,6 +222,8 @@ class _LossProblem:
 
     def rows(self, array: Array) -> Array:
         """An array of the logits' shape as rows: a view with the class axis last."""
+        if self.axis == array.ndim - 1:
+            return array
         batch = [i for i in range(array.ndim) if i != self.axis]
         return array.transpose(*batch, self.axis)
 
