@@ -173,6 +173,8 @@ cdef inline double weight_at(Weights weights, Py_ssize_t i) noexcept nogil:
 cdef double total_weight(Weights weights, Py_ssize_t n_classes) noexcept nogil:
     cdef Pair sum
     cdef Py_ssize_t i
+    if weights.f32 == NULL and weights.f64 == NULL:
+        return n_classes
     sum.high = 0
     sum.low = 0
     for i in range(n_classes):
