@@ -55,7 +55,9 @@ def stubs(session: nox.Session) -> None:
 
 
 def stubtest(session: nox.Session) -> None:
-    session.run("python", "-m", "mypy.stubtest", "fastlse", *session.posargs)
+    # The modules for instructions that this machine lacks refuse to be imported.
+    listed = ("--allowlist", "tools/stubtest_allowlist.txt", "--ignore-unused-allowlist")
+    session.run("python", "-m", "mypy.stubtest", "fastlse", *listed, *session.posargs)
 
 
 @nox.session

@@ -224,7 +224,7 @@ def extension_modules() -> list[Extension]:
     if PURE_PYTHON:
         say("FASTLSE_PURE_PYTHON is set: no extension modules, the NumPy backend alone")
         return []
-    included = [str(path) for path in Path(BACKENDS).glob("*.px[id]")]
+    included = [str(path) for path in Path(BACKENDS).glob("*") if path.suffix in (".pxi", ".h")]
     return [
         Extension(
             f"fastlse._backends.{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,9 @@ COMPILED = [name for name in AVAILABLE if name != "numpy"]
 PRINT_BACKEND = "import fastlse; print(fastlse.backend())"
 
 
+OF_OTHER_MACHINES = [name for name in _backends.BUILT if name not in AVAILABLE]
+
+
 class TestChoice:
     def test_numpy_is_always_there(self):
         assert AVAILABLE[-1] == "numpy"
@@ -28,6 +32,11 @@ class TestChoice:
     def test_the_best_one_serves(self):
         flags = ("-W", "ignore") if not COMPILED else ("-W", "error")
         assert run(PRINT_BACKEND, flags=flags).stdout == f"{AVAILABLE[0]}\n"
+
+    @pytest.mark.parametrize("name", OF_OTHER_MACHINES)
+    def test_module_for_another_machine(self, name):
+        with pytest.raises(ImportError, match="instructions that this machine does not have"):
+            importlib.import_module(f"fastlse._backends.{name}")
 
     @pytest.mark.parametrize("name", AVAILABLE)
     def test_environment(self, name):

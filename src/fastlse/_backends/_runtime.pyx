@@ -10,32 +10,6 @@ cdef extern from *:
       #define _OPENMP 0
     #endif
 
-    #if defined(_MSC_VER) && !defined(__clang__)
-      #include <intrin.h>
-      static int fastlse_leaf7_ebx(void) { int r[4]; __cpuidex(r, 7, 0); return r[1]; }
-      static int fastlse_os_saves(unsigned long long state) {
-          int r[4]; __cpuid(r, 1);
-          return (r[2] & (1 << 27)) && (_xgetbv(0) & state) == state; }
-      static int fastlse_has_avx2(void) {
-          int r[4]; __cpuid(r, 1);
-          return (r[2] & (1 << 12)) && (fastlse_leaf7_ebx() & (1 << 5)) && fastlse_os_saves(0x6); }
-      static int fastlse_has_avx512(void) {
-          unsigned wanted = (1u << 16) | (1u << 17) | (1u << 28) | (1u << 30) | (1u << 31);
-          return fastlse_has_avx2() && ((unsigned)fastlse_leaf7_ebx() & wanted) == wanted && fastlse_os_saves(0xe6); }
-    #elif defined(__x86_64__)
-      /* asks the operating system too, whether it saves the registers */
-      static int fastlse_has_avx2(void) {
-          __builtin_cpu_init();
-          return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-              && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"); }
-      static int fastlse_has_avx512(void) {
-          return fastlse_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd")
-              && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"); }
-    #else
-      static int fastlse_has_avx2(void) { return 0; }
-      static int fastlse_has_avx512(void) { return 0; }
-    #endif
-
     /* After a fork the child's OpenMP runtime believes in threads that are gone, and hangs: a child runs serially. */
     static int fastlse_is_forked = 0;
     #if defined(_WIN32)
@@ -58,14 +32,16 @@ cdef extern from *:
       #define FASTLSE_COMPILER "unknown"
     #endif
     """
-    int fastlse_has_avx2() noexcept nogil
-    int fastlse_has_avx512() noexcept nogil
     int fastlse_is_forked
     int fastlse_watch_forks() noexcept nogil
     int omp_get_max_threads() noexcept nogil
     int omp_in_parallel() noexcept nogil
     const int _OPENMP
     const char* FASTLSE_COMPILER
+
+cdef extern from "cpu.h":
+    int fastlse_has_avx2() noexcept nogil
+    int fastlse_has_avx512() noexcept nogil
 
 COMPILER = FASTLSE_COMPILER.decode()
 OPENMP = _OPENMP

@@ -29,6 +29,23 @@ cnp.import_array()
 
 cdef extern from *:
     """
+    #include "cpu.h"
+    #if defined(__AVX512F__)
+      #define FASTLSE_RUNS_HERE fastlse_has_avx512()
+    #elif defined(__AVX2__)
+      #define FASTLSE_RUNS_HERE fastlse_has_avx2()
+    #else
+      #define FASTLSE_RUNS_HERE 1
+    #endif
+    /* Whoever imports this module by hand on another machine gets an error, and not an illegal instruction: ask before
+       Cython's own start-up code, which is compiled for the same machine. */
+    static PyObject* fastlse_start(PyModuleDef* definition) {
+        if (!FASTLSE_RUNS_HERE) {
+            PyErr_Format(PyExc_ImportError, "%s was compiled for instructions that this machine does not have", definition->m_name);
+            return NULL; }
+        return PyModuleDef_Init(definition); }
+    #define PyModuleDef_Init fastlse_start
+
     #if !defined(FASTLSE_FLAGS)
       #define FASTLSE_FLAGS "unknown"
     #endif

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,17 @@ import numpy as np
 from fastlse._bench.contenders import library
 
 
-@cache
+_known: dict[bool, dict[str, Callable[..., Any]]] = {}
+
+
 def compiled_loops(parallel: bool) -> dict[str, Callable[..., Any]]:
     """The operations, compiled when they are called first."""
+    if parallel not in _known:
+        _known[parallel] = _decorated_loops(parallel)
+    return _known[parallel]
+
+
+def _decorated_loops(parallel: bool) -> dict[str, Callable[..., Any]]:
     numba = library("numba")
     prange = numba.prange
 
