@@ -9,7 +9,6 @@ import numpy as np
 
 from fastlse._bench.contenders import library
 
-
 _known: dict[bool, dict[str, Callable[..., Any]]] = {}
 
 
