@@ -124,7 +124,7 @@ def logsumexp(
     4.2484e-18
     """
     if b is None and where is None and out is None and n_threads is None and not return_sign:
-        result = _backends.active.logsumexp_rows(a, axis, keepdims)
+        result = _backends.active.logsumexp_rows(a, axis, keepdims, _threads.resolve)
         if result is not None:
             return result
 

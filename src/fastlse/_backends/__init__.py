@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -35,7 +35,9 @@ class Backend(Protocol):
 
     NAME: str
 
-    def logsumexp_rows(self, a: object, axis: object, keepdims: object) -> Any: ...
+    def logsumexp_rows(
+        self, a: object, axis: object, keepdims: object, resolve: Callable[[int | None, int], int]
+    ) -> Any: ...
     def cross_entropy_rows(
         self, logits: object, target: object, want_grad: bool
     ) -> tuple[Any, Array | None] | None: ...

@@ -14,6 +14,7 @@ log(1 + rest) would lose a small `rest`, log1p does not. float32 is computed in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,13 @@ NAME = "numpy"
 ULP_FACTOR = 2
 
 
-def logsumexp_rows(a: Any, axis: Any, keepdims: bool) -> None:
-    """No lane for small calls here: always None, and the caller takes the general path."""
+def logsumexp_rows(
+    a: Any, axis: Any, keepdims: bool, resolve: Callable[[int | None, int], int]
+) -> None:
+    """No lane for plain calls here: always None, and the caller takes the general path.
+
+    `resolve` says how many threads a large call gets (``fastlse._threads.resolve``).
+    """
 
 
 def cross_entropy_rows(logits: Any, target: Any, want_grad: bool) -> None:

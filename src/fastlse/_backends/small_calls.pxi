@@ -1,4 +1,5 @@
-# The fast lane of small plain calls: straight from the array to the kernel along the row. None sends the caller the general way.
+# The fast lane of plain calls: small ones straight from the array to the kernel along the row, larger logsumexp by the way
+# of choose_kernel. None sends the caller the general way.
 
 cdef void plain_job(Job* job, Mode mode, cnp.ndarray x, Py_ssize_t n_rows, Py_ssize_t n) noexcept:
     """A job over C-contiguous rows; only what such a job reads is set."""
@@ -49,12 +50,13 @@ cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
         process_unit(job, 0, NULL, 1, loss_sum, <const double*>NULL)
 
 
-def logsumexp_rows(a, axis, keepdims):
+def logsumexp_rows(a, axis, keepdims, resolve):
     cdef Job job
     cdef double scalar
-    cdef cnp.ndarray result
+    cdef cnp.ndarray result = None
     cdef cnp.npy_intp shape[3]
     cdef int ndim, i
+    cdef int n_threads = 0         # 0: small
     cdef Py_ssize_t n_rows, n
     if not is_plain(a):
         return None
@@ -71,17 +73,22 @@ def logsumexp_rows(a, axis, keepdims):
             n_rows *= shape[i]
     else:
         return None
-    if not is_small(n_rows, n):
+    if n_rows * n == 0:
         return None
+    if not is_small(n_rows, n):
+        n_threads = resolve(None, n_rows * n)
+        memset(&job, 0, sizeof(Job))
     plain_job(&job, LSE, a, n_rows, n)
     if axis is None or ndim == 1:
         job.lse = &scalar
+    else:
+        result = cnp.PyArray_SimpleNew(ndim - 1, shape, cnp.PyArray_TYPE(a))
+        job.lse = cnp.PyArray_DATA(result)
+    if n_threads == 0:
         run_small(&job, a, NULL)
-        return cnp.PyArray_ToScalar(&scalar, a)
-    result = cnp.PyArray_SimpleNew(ndim - 1, shape, cnp.PyArray_TYPE(a))
-    job.lse = cnp.PyArray_DATA(result)
-    run_small(&job, a, NULL)
-    return result
+    else:
+        run_for(&job, a, n_threads)
+    return result if result is not None else cnp.PyArray_ToScalar(&scalar, a)
 
 
 def cross_entropy_rows(logits, target, bint want_grad):
