@@ -111,8 +111,10 @@ def cross_entropy(
     >>> print(f"{fastlse.cross_entropy([40.0, 0.0, 0.0], 0):.4e}")
     8.4967e-18
     """
-    if _is_plain(weight, axis, sample_weight, ignore_index, reduction, label_smoothing, n_threads):
-        result = _backends.active.cross_entropy_rows(logits, target, False)
+    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing):
+        result = _backends.active.cross_entropy_rows(
+            logits, target, axis, False, None, n_threads, _threads.resolve
+        )
         if result is not None:
             return result[0]
     options = as_options(reduction, ignore_index, label_smoothing)
@@ -190,10 +192,10 @@ def cross_entropy_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    if out is None and _is_plain(
-        weight, axis, sample_weight, ignore_index, reduction, label_smoothing, n_threads
-    ):
-        result = _backends.active.cross_entropy_rows(logits, target, True)
+    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing):
+        result = _backends.active.cross_entropy_rows(
+            logits, target, axis, True, out, n_threads, _threads.resolve
+        )
         if result is not None and result[1] is not None:
             return result[0], result[1]
     options = as_options(reduction, ignore_index, label_smoothing)
@@ -230,20 +232,15 @@ class _LossProblem:
 
 def _is_plain(
     weight: object,
-    axis: object,
     sample_weight: object,
     ignore_index: object,
     reduction: object,
     label_smoothing: object,
-    n_threads: object,
 ) -> bool:
-    """Whether every option has its default, as the backends' lane for small calls requires."""
+    """Whether every option has its default, as the backends' lane for plain calls requires."""
     return (
         weight is None
         and sample_weight is None
-        and n_threads is None
-        and type(axis) is int
-        and axis == -1
         and type(ignore_index) is int
         and ignore_index == -100
         and type(reduction) is str

@@ -123,8 +123,8 @@ def logsumexp(
     >>> print(f"{fastlse.logsumexp([0.0, -40.0]):.4e}")
     4.2484e-18
     """
-    if b is None and where is None and out is None and n_threads is None and not return_sign:
-        result = _backends.active.logsumexp_rows(a, axis, keepdims, _threads.resolve)
+    if b is None and where is None and keepdims is False and not return_sign:
+        result = _backends.active.logsumexp_rows(a, axis, out, n_threads, _threads.resolve)
         if result is not None:
             return result
 
@@ -216,6 +216,10 @@ def softmax(
     array([[0.5, 0. ],
            [0.5, 0. ]])
     """
+    if where is None:
+        result = _backends.active.softmax_rows(x, axis, out, n_threads, _threads.resolve)
+        if result is not None:
+            return result
     problem = reduction_problem(x, "x", axis, where=where)
     if problem.dtype.kind == "O":
         return _softmax_of_objects(problem, out)
@@ -275,6 +279,10 @@ def log_softmax(
     >>> fastlse.log_softmax([1000.0, 0.0])
     array([    0., -1000.])
     """
+    if where is None:
+        result = _backends.active.log_softmax_rows(x, axis, out, n_threads, _threads.resolve)
+        if result is not None:
+            return result
     problem = reduction_problem(x, "x", axis, where=where)
     _reject_objects(problem, "x")
     return _softmax_like("log_softmax", problem, out, n_threads)
@@ -335,6 +343,9 @@ def logsumexp_and_softmax(
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
+    results = _backends.active.logsumexp_and_softmax_rows(x, axis, out, n_threads, _threads.resolve)
+    if results is not None:
+        return results
     problem = reduction_problem(x, "x", axis)
     _reject_objects(problem, "x")
     lse = np.full(problem.n_rows, -np.inf, compute_dtype(problem.dtype))

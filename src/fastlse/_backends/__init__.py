@@ -29,6 +29,9 @@ VARIABLE = "FASTLSE_BACKEND"
 
 Array = npt.NDArray[Any]
 
+# Threads for a call: from the number that it asks for, or None, and its number of elements.
+Resolve = Callable[[int | None, int], int]
+
 
 class Backend(Protocol):
     """The functions of a backend; `fastlse._backends.numpy` documents them."""
@@ -36,10 +39,26 @@ class Backend(Protocol):
     NAME: str
 
     def logsumexp_rows(
-        self, a: object, axis: object, keepdims: object, resolve: Callable[[int | None, int], int]
+        self, a: object, axis: object, out: object, n_threads: int | None, resolve: Resolve
     ) -> Any: ...
+    def softmax_rows(
+        self, x: object, axis: object, out: object, n_threads: int | None, resolve: Resolve
+    ) -> Array | None: ...
+    def log_softmax_rows(
+        self, x: object, axis: object, out: object, n_threads: int | None, resolve: Resolve
+    ) -> Array | None: ...
+    def logsumexp_and_softmax_rows(
+        self, x: object, axis: object, out: object, n_threads: int | None, resolve: Resolve
+    ) -> tuple[Any, Array] | None: ...
     def cross_entropy_rows(
-        self, logits: object, target: object, want_grad: bool
+        self,
+        logits: object,
+        target: object,
+        axis: object,
+        want_grad: bool,
+        out: object,
+        n_threads: int | None,
+        resolve: Resolve,
     ) -> tuple[Any, Array | None] | None: ...
     def logsumexp(
         self,

@@ -2,9 +2,12 @@ from .numpy import check_target as check_target
 from .numpy import cross_entropy as cross_entropy
 from .numpy import cross_entropy_rows as cross_entropy_rows
 from .numpy import log_softmax as log_softmax
+from .numpy import log_softmax_rows as log_softmax_rows
 from .numpy import logsumexp as logsumexp
+from .numpy import logsumexp_and_softmax_rows as logsumexp_and_softmax_rows
 from .numpy import logsumexp_rows as logsumexp_rows
 from .numpy import softmax as softmax
+from .numpy import softmax_rows as softmax_rows
 
 FLAGS: str
 NAME: str

@@ -121,6 +121,40 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
     add_short(<const real*>e, sum)
 
 
+cdef void add_exp_groups(const real* x, Py_ssize_t n, const real* stand_in, Py_ssize_t replaced, real shift, Py_ssize_t ahead,
+                         Sum* sum) noexcept nogil:
+    """add_exp_group for n elements, a whole number of groups; stand_in for the group at `replaced`.
+
+    Not inline, as its sibling: in a function of its own the constants stay in registers (AVX2, float32: 0.37 -> 0.32 ns).
+    """
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t i = 0
+    cdef Sum local = sum[0]        # which nothing else can point to
+    # chosen by address: to cut the loop in two there would be a misprediction for each row
+    while i < n:
+        if ahead != 0:
+            prefetch_group(<const char*>(x + i) + ahead)
+        add_exp_group(stand_in if i == replaced else x + i, shift, &local)
+        i += lanes
+    sum[0] = local
+
+
+cdef void store_exp_groups(const real* x, Py_ssize_t n, const real* stand_in, Py_ssize_t replaced, real shift, Py_ssize_t ahead,
+                           real* e_out, Sum* sum) noexcept nogil:
+    """add_exp_groups that stores the exponentials, too: at e_out, which may be x."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t i = 0
+    cdef real e[64]
+    cdef Sum local = sum[0]
+    while i < n:
+        if ahead != 0:
+            prefetch_group(<const char*>(x + i) + ahead)
+        store_exp_group(stand_in if i == replaced else x + i, shift, e_out + i, e)
+        add_group(<const real*>e, &local)
+        i += lanes
+    sum[0] = local
+
+
 cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
                              Py_ssize_t ahead, Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
@@ -131,12 +165,8 @@ cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t whole = n - n % lanes
     cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < whole else -1
-    cdef Py_ssize_t i = 0
     cdef int lane
     cdef real stand_in[64]         # for the group with the element to leave out
-    cdef real e[64]
-    cdef const real* group
-    cdef Sum local = sum[0]        # which nothing else can point to
     if short_row:
         add_exp_short(x, n, shift, skip, e_out, sum)
         return
@@ -144,22 +174,14 @@ cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t
         for lane in range(lanes):
             stand_in[lane] = x[skipped + lane]
         stand_in[skip - skipped] = real_of(-INF_F64, x)
-    # chosen by address: to cut the loop in two there would be a misprediction for each row
-    while i < whole:
-        group = <const real*>stand_in if i == skipped else x + i
-        if ahead != 0:
-            prefetch_group(<const char*>(x + i) + ahead)
-        if e_out == NULL:
-            add_exp_group(group, shift, &local)
-        else:
-            store_exp_group(group, shift, e_out + i, e)
-            add_group(<const real*>e, &local)
-        i += lanes
-    if skipped >= 0 and e_out != NULL:
-        e_out[skip] = exp_scaled(real_of(0, x))
+    if e_out == NULL:
+        add_exp_groups(x, whole, <const real*>stand_in, skipped, shift, ahead, sum)
+    else:
+        store_exp_groups(x, whole, <const real*>stand_in, skipped, shift, ahead, e_out, sum)
+        if skipped >= 0:
+            e_out[skip] = exp_scaled(real_of(0, x))
     if whole < n:
-        add_exp_tail(x + whole, n - whole, shift, skip - whole, e_out + whole if e_out != NULL else NULL, &local)
-    sum[0] = local
+        add_exp_tail(x + whole, n - whole, shift, skip - whole, e_out + whole if e_out != NULL else NULL, sum)
 
 
 cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, real* e_out) noexcept nogil:

@@ -14,7 +14,6 @@ log(1 + rest) would lose a small `rest`, log1p does not. float32 is computed in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,17 +28,16 @@ NAME = "numpy"
 ULP_FACTOR = 2
 
 
-def logsumexp_rows(
-    a: Any, axis: Any, keepdims: bool, resolve: Callable[[int | None, int], int]
-) -> None:
+def no_lane(*_arguments: Any) -> None:
     """No lane for plain calls here: always None, and the caller takes the general path.
 
-    `resolve` says how many threads a large call gets (``fastlse._threads.resolve``).
+    A lane takes the caller's arguments unchecked, and ``fastlse._threads.resolve``, which says how
+    many threads a call gets. It returns the result, or None where a call is not plain.
     """
 
 
-def cross_entropy_rows(logits: Any, target: Any, want_grad: bool) -> None:
-    """No lane for small calls here: always None, and the caller takes the general path."""
+logsumexp_rows = softmax_rows = log_softmax_rows = no_lane
+logsumexp_and_softmax_rows = cross_entropy_rows = no_lane
 
 
 @np.errstate(all="ignore")

@@ -1,9 +1,27 @@
-# The fast lane of plain calls: small ones straight from the array to the kernel along the row, larger logsumexp by the way
-# of choose_kernel. None sends the caller the general way.
+# The fast lane of plain calls, which saves them the checks in Python: rows of float32 or float64 in C order, all options as they
+# are by default. Small ones go straight from the array to the kernel along the row, larger ones by the way of choose_kernel.
+# None sends the caller the general way, which also raises what is to be raised.
 
-cdef void plain_job(Job* job, Mode mode, cnp.ndarray x, Py_ssize_t n_rows, Py_ssize_t n) noexcept:
-    """A job over C-contiguous rows; only what such a job reads is set."""
+cdef void plain_job(Job* job, Mode mode) noexcept:
+    """A job without options; plain_layout sets what this leaves alone."""
     job.mode = mode
+    job.out.data = NULL
+    job.where.data = NULL
+    job.factor.data = NULL
+    job.lse = NULL
+    job.loss = NULL
+    job.weight = NULL
+    job.sample_weight = NULL
+    job.ignore_index = -1
+    job.smoothing = 0
+    job.needs_x = False
+    job.ahead = 0
+    job.n_blocks = 1
+    job.states_at = 0
+
+
+cdef void plain_layout(Job* job, cnp.ndarray x, Py_ssize_t n_rows, Py_ssize_t n) noexcept:
+    """C-contiguous rows; only what such a job reads is set."""
     job.layout.batch.count = 1
     job.layout.batch.size = n_rows
     job.layout.batch.length[0] = n_rows
@@ -17,17 +35,6 @@ cdef void plain_job(Job* job, Mode mode, cnp.ndarray x, Py_ssize_t n_rows, Py_ss
     job.x.contiguous_lanes = False
     job.x.batch_stride[0] = n * cnp.PyArray_ITEMSIZE(x)
     job.x.row_stride[0] = cnp.PyArray_ITEMSIZE(x)
-    job.out.data = NULL
-    job.where.data = NULL
-    job.lse = NULL
-    job.loss = NULL
-    job.weight = NULL
-    job.sample_weight = NULL
-    job.smoothing = 0
-    job.needs_x = False
-    job.ahead = 0
-    job.n_blocks = 1
-    job.states_at = 0
 
 
 cdef inline bint is_plain(object a):
@@ -50,76 +57,174 @@ cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
         process_unit(job, 0, NULL, 1, loss_sum, <const double*>NULL)
 
 
-def logsumexp_rows(a, axis, keepdims, resolve):
+cdef bint plain_rows(object a, object axis, Py_ssize_t* n_rows, Py_ssize_t* n):
+    """Whether the fast lane serves an array's rows along an axis; how many there are, and of how many elements."""
+    cdef int last
+    if not is_plain(a):
+        return False
+    last = cnp.PyArray_NDIM(a) - 1
+    if last < 0 or cnp.PyArray_SIZE(a) == 0:
+        return False
+    n[0] = cnp.PyArray_DIM(a, last)
+    if axis is None:
+        n[0] = cnp.PyArray_SIZE(a)
+    elif type(axis) is not int or (axis != -1 and axis != last):
+        return False
+    n_rows[0] = cnp.PyArray_SIZE(a) // n[0]
+    return True
+
+
+cdef bint takes(object out, cnp.ndarray a, int ndim):
+    """Whether plain memory can take a result of the type of `a` and the shape of its first `ndim` axes."""
+    cdef int i
+    if not (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISCARRAY(out) and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a)
+            and cnp.PyArray_NDIM(out) == ndim):
+        return False
+    for i in range(ndim):
+        if cnp.PyArray_DIM(out, i) != cnp.PyArray_DIM(a, i):
+            return False
+    return True
+
+
+cdef bint is_apart(cnp.ndarray a, cnp.ndarray b):
+    """Whether two C-contiguous arrays share no memory."""
+    return (cnp.PyArray_BYTES(a) + cnp.PyArray_NBYTES(a) <= cnp.PyArray_BYTES(b)
+            or cnp.PyArray_BYTES(b) + cnp.PyArray_NBYTES(b) <= cnp.PyArray_BYTES(a))
+
+
+cdef cnp.ndarray rows_out(object out, cnp.ndarray a):
+    """Where rows of results go: a new array, or `out` if it lies on the input or apart from it; else None."""
+    if out is None:
+        return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a))
+    if takes(out, a, cnp.PyArray_NDIM(a)) and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(a) or is_apart(out, a)):
+        return out
+    return None
+
+
+cdef double run_plain(Job* job, cnp.ndarray a, cnp.ndarray out, Py_ssize_t n_rows, Py_ssize_t n, object n_threads,
+                      object resolve) except? -1:
+    """Do a job that is set up but for its layout; the sum of the losses."""
+    cdef Pair loss_sum
+    cdef int threads = 1
+    cdef bint small = is_small(n_rows, n)
+    if n_threads is not None or not small:
+        threads = resolve(n_threads, n_rows * n)
+    plain_layout(job, a, n_rows, n)
+    if out is not None:
+        job.out = job.x
+        job.out.data = cnp.PyArray_BYTES(out)
+    if not small:
+        return run_for(job, a, threads)
+    run_small(job, a, &loss_sum)
+    return settle(loss_sum)
+
+
+cdef object scalar_of(double value, cnp.ndarray like):
+    cdef float rounded
+    if cnp.PyArray_TYPE(like) == cnp.NPY_FLOAT32:
+        rounded = <float>value
+        return cnp.PyArray_ToScalar(&rounded, like)
+    return cnp.PyArray_ToScalar(&value, like)
+
+
+def logsumexp_rows(a, axis, out, n_threads, resolve):
     cdef Job job
     cdef double scalar
     cdef cnp.ndarray result = None
-    cdef cnp.npy_intp shape[3]
-    cdef int ndim, i
-    cdef int n_threads = 0         # 0: small
     cdef Py_ssize_t n_rows, n
-    if not is_plain(a):
+    cdef int n_kept
+    if not plain_rows(a, axis, &n_rows, &n):
         return None
-    ndim = cnp.PyArray_NDIM(a)
-    if not 1 <= ndim <= 3 or keepdims is not False:
-        return None
-    n = cnp.PyArray_DIM(a, ndim - 1)
-    n_rows = 1
-    if axis is None:
-        n = cnp.PyArray_SIZE(a)
-    elif type(axis) is int and (axis == -1 or axis == ndim - 1):
-        for i in range(ndim - 1):
-            shape[i] = cnp.PyArray_DIM(a, i)
-            n_rows *= shape[i]
-    else:
-        return None
-    if n_rows * n == 0:
-        return None
-    if not is_small(n_rows, n):
-        n_threads = resolve(None, n_rows * n)
-        memset(&job, 0, sizeof(Job))
-    plain_job(&job, LSE, a, n_rows, n)
-    if axis is None or ndim == 1:
-        job.lse = &scalar
-    else:
-        result = cnp.PyArray_SimpleNew(ndim - 1, shape, cnp.PyArray_TYPE(a))
-        job.lse = cnp.PyArray_DATA(result)
-    if n_threads == 0:
-        run_small(&job, a, NULL)
-    else:
-        run_for(&job, a, n_threads)
+    n_kept = 0 if axis is None else cnp.PyArray_NDIM(a) - 1
+    plain_job(&job, LSE)
+    if out is not None:
+        if not (takes(out, a, n_kept) and is_apart(out, a)):
+            return None
+        result = out
+    elif n_kept > 0:
+        result = cnp.PyArray_SimpleNew(n_kept, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a))
+    job.lse = cnp.PyArray_DATA(result) if result is not None else &scalar
+    run_plain(&job, a, None, n_rows, n, n_threads, resolve)
     return result if result is not None else cnp.PyArray_ToScalar(&scalar, a)
 
 
-def cross_entropy_rows(logits, target, bint want_grad):
+cdef object results_rows(Mode mode, object x, object axis, object out, object n_threads, object resolve):
+    """softmax or log-softmax."""
     cdef Job job
-    cdef Pair loss_sum
-    cdef cnp.ndarray grad = None
+    cdef cnp.ndarray result
+    cdef Py_ssize_t n_rows, n
+    if not plain_rows(x, axis, &n_rows, &n):
+        return None
+    result = rows_out(out, x)
+    if result is not None:
+        plain_job(&job, mode)
+        run_plain(&job, x, result, n_rows, n, n_threads, resolve)
+    return result
+
+
+def logsumexp_and_softmax_rows(x, axis, out, n_threads, resolve):
+    cdef Job job
+    cdef double scalar
+    cdef cnp.ndarray result
+    cdef cnp.ndarray lse = None
+    cdef Py_ssize_t n_rows, n
+    if not plain_rows(x, axis, &n_rows, &n):
+        return None
+    result = rows_out(out, x)
+    if result is None:
+        return None
+    if axis is not None and cnp.PyArray_NDIM(x) > 1:
+        lse = cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(x) - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+    plain_job(&job, SOFTMAX)
+    job.lse = cnp.PyArray_DATA(lse) if lse is not None else &scalar
+    job.needs_x = cnp.PyArray_DATA(result) == cnp.PyArray_DATA(x)
+    run_plain(&job, x, result, n_rows, n, n_threads, resolve)
+    return (lse if lse is not None else cnp.PyArray_ToScalar(&scalar, x)), result
+
+
+def softmax_rows(x, axis, out, n_threads, resolve):
+    return results_rows(SOFTMAX, x, axis, out, n_threads, resolve)
+
+
+def log_softmax_rows(x, axis, out, n_threads, resolve):
+    return results_rows(LOG_SOFTMAX, x, axis, out, n_threads, resolve)
+
+
+cdef bint plain_targets(object target, cnp.ndarray logits, Py_ssize_t n_rows, Py_ssize_t n):
+    """Whether there is a class for every row of the logits, none ignored."""
     cdef const int64_t* targets
-    cdef Py_ssize_t n_rows, n, row
-    cdef double mean
-    if not (is_plain(logits) and cnp.PyArray_NDIM(logits) == 2 and cnp.PyArray_CheckExact(target)
-            and cnp.PyArray_ISCARRAY_RO(target) and cnp.PyArray_NDIM(target) == 1 and cnp.PyArray_TYPE(target) == cnp.NPY_INT64):
-        return None
-    n_rows = cnp.PyArray_DIM(logits, 0)
-    n = cnp.PyArray_DIM(logits, 1)
-    if cnp.PyArray_DIM(target, 0) != n_rows or not is_small(n_rows, n):
-        return None
+    cdef Py_ssize_t invalid
+    cdef int i
+    cdef int ndim = cnp.PyArray_NDIM(logits) - 1
+    if not (ndim > 0 and cnp.PyArray_CheckExact(target) and cnp.PyArray_ISCARRAY_RO(target)
+            and cnp.PyArray_TYPE(target) == cnp.NPY_INT64 and cnp.PyArray_NDIM(target) == ndim):
+        return False
+    for i in range(ndim):
+        if cnp.PyArray_DIM(target, i) != cnp.PyArray_DIM(logits, i):
+            return False
     targets = <const int64_t*>cnp.PyArray_DATA(target)
-    for row in range(n_rows):
-        if not 0 <= targets[row] < n:
+    if n_rows < NOGIL_ELEMENTS:
+        invalid = first_invalid(targets, n_rows, n, 0)      # 0 is a class: nothing is ignored
+    else:
+        with nogil:
+            invalid = first_invalid(targets, n_rows, n, 0)      # 0 is a class: nothing is ignored
+    return invalid < 0
+
+
+def cross_entropy_rows(logits, target, axis, bint want_grad, out, n_threads, resolve):
+    cdef Job job
+    cdef cnp.ndarray grad = None
+    cdef Py_ssize_t n_rows, n
+    cdef double loss_sum
+    if axis is None or not (plain_rows(logits, axis, &n_rows, &n) and plain_targets(target, logits, n_rows, n)):
+        return None
+    if want_grad:
+        grad = rows_out(out, logits)
+        if grad is None or not is_apart(grad, target):
             return None
-    plain_job(&job, LOSS, logits, n_rows, n)
-    job.target = targets
-    job.ignore_index = -1
+    plain_job(&job, LOSS)
+    job.target = <const int64_t*>cnp.PyArray_DATA(target)
     job.weight_total = n
     job.grad_scale = 1.0 / n_rows
-    if want_grad:
-        grad = cnp.PyArray_SimpleNew(2, cnp.PyArray_DIMS(logits), cnp.PyArray_TYPE(logits))
-        job.out = job.x
-        job.out.data = cnp.PyArray_BYTES(grad)
-    run_small(&job, logits, &loss_sum)
-    mean = settle(loss_sum) / n_rows
-    if cnp.PyArray_TYPE(logits) == cnp.NPY_FLOAT32:
-        return float32(mean), grad
-    return float64(mean), grad
+    loss_sum = run_plain(&job, logits, grad, n_rows, n, n_threads, resolve)
+    return scalar_of(loss_sum / n_rows, logits), grad
