@@ -199,7 +199,17 @@ MIDDLE = [127, 128, 129, 255, 256, 257, 1000]
 LONG = [4095, 4096, 4097, 32769, 65535, 65536, 65537, 100_000]
 LENGTHS = {"short": SHORT, "middle": MIDDLE, "long": LONG}
 
-KINDS = ["random", "tied", "offset", "confident", "with -inf", "wide", "maximum 0", "cancelling"]
+KINDS = [
+    "random",
+    "tied",
+    "offset",
+    "confident",
+    "with -inf",
+    "wide",
+    "maximum 0",
+    "cancelling",
+    "ramp",
+]
 
 
 def n_rows_for(n: int) -> int:
@@ -230,6 +240,8 @@ def make_rows(kind: str, n_rows: int, n: int, dtype: str, seed: int = 0) -> np.n
         x[np.arange(n_rows), rng.integers(n, size=n_rows)] = rng.standard_normal(n_rows)
     elif kind == "wide":
         x = rng.uniform(-deepest, deepest / 8, (n_rows, n))
+    elif kind == "ramp":  # a long row's blocks lie far below each other
+        x = x * 0.01 + np.linspace(0, -deepest, n) * rng.choice([-1, 1], (n_rows, 1))
     elif kind == "maximum 0":
         x = -rng.uniform(0, rng.uniform(0.1, deepest, (n_rows, 1)), (n_rows, n))
         x[np.arange(n_rows), rng.integers(n, size=n_rows)] = 0

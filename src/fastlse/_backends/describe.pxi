@@ -2,11 +2,14 @@
 
 cdef extern from *:
     """
-    /* Below so many elements tiles serve, once a few rows fill the lanes; float64 changes over at half of it. AVX2, ns an
-       element of logsumexp, tiles against rows: float32 0.74 to 2.37 at 65 elements, 0.79 to 1.06 at 200; float64 2.26 to
-       3.25 at 65, 2.48 to 1.87 at 200. */
-    #define SHORT_ROW 256
     #define FEW_ROWS 8
+    /* Shorter rows than this go through tiles, a few more where no rows are written. AVX2, ns an element, tiles against rows:
+       softmax float32 1.28 to 1.43 at 40 elements, 1.27 to 1.20 at 48; float64 2.75 to 3.08 at 33, 2.73 to 2.54 at 40;
+       logsumexp float32 0.83 to 0.96 at 65, 0.76 to 0.75 at 100; float64 1.81 to 1.89 at 65, 1.75 to 1.60 at 100. */
+    #define TILE_ROW 40
+    #define TILE_ROW_UNWRITTEN 80
+    /* Longer rows than this would leave no room in L1 for a second one. */
+    #define LONG_ROW 2560
     #define UNIT_ELEMENTS 65536
     #define BATCH_BYTES 65536
     /* Hardware does not prefetch over the end of a page, which for short rows is every other row. */
@@ -15,7 +18,8 @@ cdef extern from *:
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
-    const Py_ssize_t SHORT_ROW, FEW_ROWS, UNIT_ELEMENTS, BATCH_BYTES, PREFETCH_BYTES, PREFETCH_ROW_BYTES, NOGIL_ELEMENTS
+    const Py_ssize_t FEW_ROWS, TILE_ROW, TILE_ROW_UNWRITTEN, LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
+    const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, NOGIL_ELEMENTS
 
 
 cdef void describe_operand(Operand* operand, cnp.ndarray array, int n_batch, int n_row):
@@ -71,25 +75,45 @@ cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out
         note_contiguity(operands[k], &job.layout, cnp.PyArray_ITEMSIZE(x))
 
 
+cdef bint serves_across(const Job* job, const real* like) noexcept nogil:
+    """Whether the kernel across problems is the faster one: for short rows, and for rows that are neighbours in memory."""
+    cdef Py_ssize_t lanes = 64 if real is float else 32
+    cdef const Axes* batch = &job.layout.batch
+    cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
+    if batch.size < FEW_ROWS:
+        return False
+    if job.layout.row.size < (TILE_ROW_UNWRITTEN if job.out.data == NULL else TILE_ROW):
+        return True
+    return job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4
+
+
+cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
+    """How many bytes further on what comes next lies: the next block, the next row, the next batch of rows."""
+    cdef Py_ssize_t row_bytes = job.layout.row.size * <Py_ssize_t>sizeof(real)
+    if not job.x.contiguous_row:
+        return 0
+    if job.n_blocks > 1:
+        return block_length(like) * <Py_ssize_t>sizeof(real)
+    if job.layout.batch.count != 1 or row_bytes > PREFETCH_ROW_BYTES or row_bytes * job.layout.batch.size < PREFETCH_BYTES:
+        return 0
+    return job.x.batch_stride[0] * (job.batch_rows if job.short_rows else 1)
+
+
 cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
-    """Both kernels give the same bits: this is a matter of speed alone."""
+    """All kernels give the same bits: this is a matter of speed alone."""
     cdef int lanes = 64 if real is float else 32
-    cdef const Layout* layout = &job.layout
-    cdef Py_ssize_t n = layout.row.size
-    cdef Py_ssize_t innermost = layout.batch.length[layout.batch.count - 1] if layout.batch.count > 0 else 1
-    cdef Py_ssize_t short_row = SHORT_ROW if real is float else SHORT_ROW // 2
-    job.across = layout.batch.size >= FEW_ROWS and (
-        n < short_row or (job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4))
-    job.ahead = 0
-    if (job.x.contiguous_row and layout.batch.count == 1 and n * <Py_ssize_t>sizeof(real) <= PREFETCH_ROW_BYTES
-            and n * layout.batch.size * <Py_ssize_t>sizeof(real) >= PREFETCH_BYTES):
-        job.ahead = job.x.batch_stride[0]
+    cdef Py_ssize_t n = job.layout.row.size
+    job.across = serves_across(job, like)
+    job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
     if job.across:
         job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes else lanes
         job.states_at = tile_scratch(n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
+    elif job.short_rows:
+        job.batch_rows = short_batch(n, like)
+        job.scratch_size = short_scratch(n, job.batch_rows, like)
     else:
         job.batch_rows = 1
         if job.out.data == NULL or job.out.contiguous_row:
@@ -97,3 +121,4 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.states_at = 2 * CHUNK * sizeof(real)
         job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
+    job.ahead = fetch_distance(job, like)

@@ -37,7 +37,7 @@ cdef struct Ends:        # one entry for each lane
     double log_high[64]          # log(1 + rest)
     double log_low[64]
     double value[64]             # the row's own result: logsumexp or loss
-    # how a row of exp_scaled values e becomes a row of results: (e if e >= floor else 0) scale - offset weight
+    # how a row of exp_scaled values e becomes a row of results: (e if e >= floor else 0) unscale scale - offset weight
     double shift[64]
     double log_total[64]
     double scale[64]
@@ -182,7 +182,7 @@ cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcep
         not_a_number = ends.max[lane] - ends.max[lane]
         ends.shift[lane] = finite_or_zero(ends.max[lane])
         ends.log_total[lane] = ends.log_high[lane] + not_a_number
-        ends.scale[lane] = ends.inverse[lane] * unscale(like) + not_a_number
+        ends.scale[lane] = ends.inverse[lane] + not_a_number
         ends.floor[lane] = ends.total[lane] * (smallest(like) / unscale(like)) + not_a_number
         ends.offset[lane] = 0
         ends.target[lane] = -1
@@ -238,7 +238,7 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
-        ends.scale[lane] = 0 if zero else ends.inverse[lane] * unscale(like) * (row_scale * height) + not_a_number
+        ends.scale[lane] = 0 if zero else ends.inverse[lane] * (row_scale * height) + not_a_number
         # never so low, with great weights, that what exp_scaled makes of -inf passes
         floor = ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
         ends.floor[lane] = NAN_F64 if zero else pick(floor > 2 * smallest(like), floor, 2 * smallest(like))

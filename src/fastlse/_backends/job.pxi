@@ -25,10 +25,11 @@ cdef struct Job:
     double grad_scale
     # how it is carried out
     bint needs_x           # x must outlast the sums: the exponentials may not be stored over it
-    bint across            # tiles.pxi, not rows.pxi
+    bint across            # tiles.pxi
+    bint short_rows        # short_rows.pxi; neither: rows.pxi
     Py_ssize_t n_blocks
     Py_ssize_t unit_rows   # the rows that one task takes
     Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
-    Py_ssize_t ahead       # bytes from a row to the next if that is worth fetching early, else 0
+    Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0
     Py_ssize_t states_at   # where the block states begin in a thread's scratch
     Py_ssize_t scratch_size

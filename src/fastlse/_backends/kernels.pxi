@@ -20,6 +20,7 @@ include "job.pxi"
 include "finish.pxi"
 include "careful.pxi"
 include "rows.pxi"
+include "short_rows.pxi"
 include "tile_lanes.pxi"
 include "tiles.pxi"
 include "weighted.pxi"
@@ -68,6 +69,9 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
         if job.across:
             count = <int>least(lanes, stop - row)
             process_tile(job, row, count, scratch, &sums, like)
+        elif job.short_rows:
+            count = <int>least(job.batch_rows, stop - row)
+            process_short_rows(job, row, count, scratch, &sums, like)
         else:
             count = <int>least(job.batch_rows, stop - row)
             process_rows(job, row, count, scratch, n_threads, &sums, like)

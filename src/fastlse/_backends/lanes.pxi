@@ -9,7 +9,9 @@ cdef extern from *:
     #else
       #define PREFETCH(address) ((void)(address))
     #endif
+    #define PIECE 1024       /* elements whose exponentials stay in L1 until they are added up */
     """
+    const int PIECE
     void PREFETCH(const void*) noexcept nogil
 
 
@@ -31,77 +33,6 @@ cdef inline bint run_has_nan(const real* x, Py_ssize_t n) noexcept nogil:
     return found
 
 
-cdef inline void prefetch_group(const char* address) noexcept nogil:
-    PREFETCH(address)
-    PREFETCH(address + 64)
-    PREFETCH(address + 128)
-    PREFETCH(address + 192)
-
-
-cdef inline void add_exp_group(const real* x, real shift, Sum* sum) noexcept nogil:
-    """add_group of exp_scaled(x - shift), its four quarters side by side so that no exponential leaves its register."""
-    cdef int j
-    if real is float:
-        for j in range(16):
-            sum.part[j] += ((exp_scaled(x[j] - shift) + exp_scaled(x[16 + j] - shift))
-                            + (exp_scaled(x[32 + j] - shift) + exp_scaled(x[48 + j] - shift)))
-    else:
-        for j in range(8):
-            add_pair(&sum.part[j], &sum.part[8 + j],
-                     (exp_scaled(x[j] - shift) + exp_scaled(x[8 + j] - shift))
-                     + (exp_scaled(x[16 + j] - shift) + exp_scaled(x[24 + j] - shift)))
-
-
-cdef inline void store_exp_group(const real* x, real shift, real* e_out, real* e) noexcept nogil:
-    """exp_scaled(x - shift) of a group to e_out; through e, which cannot overlap x, so that working in place vectorises."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        e[lane] = exp_scaled(x[lane] - shift)
-    for lane in range(lanes):
-        e_out[lane] = e[lane]
-
-
-cdef inline real only_below(real limit, int lane, real e) noexcept nogil:
-    """e in the lanes below limit, else nothing at all."""
-    return pick(<real>lane < limit, e, <real>0)
-
-
-cdef inline void add_exp_tail(const real* x, Py_ssize_t count, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
-    """add_exp_group for the `count` elements after the last whole group: through the same body, filled up."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real group[64]
-    cdef real e[64]
-    cdef real limit = <real>count
-    cdef int lane, j
-    for lane in range(lanes):
-        group[lane] = real_of(-INF_F64, x)
-    memcpy(group, x, count * sizeof(real))
-    if e_out != NULL:
-        for lane in range(lanes):
-            e[lane] = only_below(limit, lane, exp_scaled(group[lane] - shift))
-        memcpy(e_out, e, count * sizeof(real))
-        if 0 <= skip < count:
-            e[skip] = exp_scaled(real_of(-INF_F64, x))
-        add_group(<const real*>e, sum)
-        return
-    if 0 <= skip < count:
-        group[skip] = real_of(-INF_F64, x)
-    if real is float:
-        for j in range(16):
-            sum.part[j] += ((only_below(limit, j, exp_scaled(group[j] - shift))
-                             + only_below(limit, 16 + j, exp_scaled(group[16 + j] - shift)))
-                            + (only_below(limit, 32 + j, exp_scaled(group[32 + j] - shift))
-                               + only_below(limit, 48 + j, exp_scaled(group[48 + j] - shift))))
-    else:
-        for j in range(8):
-            add_pair(&sum.part[j], &sum.part[8 + j],
-                     (only_below(limit, j, exp_scaled(group[j] - shift))
-                      + only_below(limit, 8 + j, exp_scaled(group[8 + j] - shift)))
-                     + (only_below(limit, 16 + j, exp_scaled(group[16 + j] - shift))
-                        + only_below(limit, 24 + j, exp_scaled(group[24 + j] - shift))))
-
-
 cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_ssize_t skip, real* e_out, Sum* sum) noexcept nogil:
     """add_exp_group for a whole row of up to SHORT_SUM elements."""
     cdef real group[16]
@@ -121,84 +52,89 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
     add_short(<const real*>e, sum)
 
 
-cdef void add_exp_groups(const real* x, Py_ssize_t n, const real* stand_in, Py_ssize_t replaced, real shift, Py_ssize_t ahead,
-                         Sum* sum) noexcept nogil:
-    """add_exp_group for n elements, a whole number of groups; stand_in for the group at `replaced`.
+cdef inline void exp_step(const real* x, real shift, int count, real* e) noexcept nogil:
+    """exp_scaled(x - shift) of `count` elements, a literal; through `value`, so that nobody asks whether e overlaps x."""
+    cdef real value[32]
+    cdef int j
+    for j in range(count):
+        value[j] = exp_scaled(x[j] - shift)
+    for j in range(count):
+        e[j] = value[j]
 
-    Not inline, as its sibling: in a function of its own the constants stay in registers (AVX2, float32: 0.37 -> 0.32 ns).
-    """
-    cdef int lanes = 64 if real is float else 32
+
+cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahead, real* e) noexcept nogil:
+    """exp_scaled(x - shift); e is x or apart from it. What lies `ahead` bytes further on is fetched on the way, unless that is 0."""
+    cdef int width = 16 if real is float else 8
+    cdef real rest[16]
     cdef Py_ssize_t i = 0
-    cdef Sum local = sum[0]        # which nothing else can point to
-    # chosen by address: to cut the loop in two there would be a misprediction for each row
-    while i < n:
+    cdef int j
+    while i + 2 * width <= n:
         if ahead != 0:
-            prefetch_group(<const char*>(x + i) + ahead)
-        add_exp_group(stand_in if i == replaced else x + i, shift, &local)
-        i += lanes
-    sum[0] = local
+            PREFETCH(<const char*>(x + i) + ahead)
+            PREFETCH(<const char*>(x + i) + ahead + 64)
+        exp_step(x + i, shift, 2 * width, e + i)
+        i += 2 * width
+    if e != x and n >= width:
+        while i < n:                   # the last step overlaps the one before
+            exp_step(x + least(i, n - width), shift, width, e + least(i, n - width))
+            i += width
+        return
+    while i < n:
+        for j in range(width):
+            rest[j] = shift
+        memcpy(rest, x + i, least(width, n - i) * sizeof(real))
+        exp_step(<const real*>rest, shift, width, rest)
+        memcpy(e + i, rest, least(width, n - i) * sizeof(real))
+        i += width
 
 
-cdef void store_exp_groups(const real* x, Py_ssize_t n, const real* stand_in, Py_ssize_t replaced, real shift, Py_ssize_t ahead,
-                           real* e_out, Sum* sum) noexcept nogil:
-    """add_exp_groups that stores the exponentials, too: at e_out, which may be x."""
+cdef inline void add_groups(const real* e, Py_ssize_t n, Sum* sum) noexcept nogil:
+    """Add the whole groups among n terms. Nothing else may point to the sum, or it does not stay in registers."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t i = 0
-    cdef real e[64]
+    while i + lanes <= n:
+        add_group(e + i, sum)
+        i += lanes
+
+
+cdef inline void run_sum(const real* e, Py_ssize_t n, Sum* sum) noexcept nogil:
+    """Add a run of terms, zeros in the place of those that its last group has not."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t rest = n % lanes
+    cdef real group[64]
     cdef Sum local = sum[0]
-    while i < n:
-        if ahead != 0:
-            prefetch_group(<const char*>(x + i) + ahead)
-        store_exp_group(stand_in if i == replaced else x + i, shift, e_out + i, e)
-        add_group(<const real*>e, &local)
-        i += lanes
+    add_groups(e, n, &local)
+    if rest > 0:
+        memset(group, 0, lanes * sizeof(real))
+        memcpy(group, e + n - rest, rest * sizeof(real))
+        add_group(<const real*>group, &local)
     sum[0] = local
 
 
-cdef inline void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
-                             Py_ssize_t ahead, Sum* sum) noexcept nogil:
+cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
+                      Py_ssize_t ahead, Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
 
-    e_out may be x. What lies `ahead` bytes further on is fetched on the way, unless that is 0. Runs are joined by calls in
-    order, every run but a row's last a multiple of LANES long.
+    e_out may be x. Runs are joined by calls in order, every run but a row's last a multiple of LANES long. The exponentials of a
+    piece first and then their sum: without the sums there are registers for the constants (ADR 0008).
     """
-    cdef int lanes = 64 if real is float else 32
-    cdef Py_ssize_t whole = n - n % lanes
-    cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < whole else -1
-    cdef int lane
-    cdef real stand_in[64]         # for the group with the element to leave out
+    cdef real in_scratch[PIECE]
+    cdef real* e
+    cdef Py_ssize_t count
+    cdef Py_ssize_t i = 0
     if short_row:
         add_exp_short(x, n, shift, skip, e_out, sum)
         return
-    if skipped >= 0:
-        for lane in range(lanes):
-            stand_in[lane] = x[skipped + lane]
-        stand_in[skip - skipped] = real_of(-INF_F64, x)
-    if e_out == NULL:
-        add_exp_groups(x, whole, <const real*>stand_in, skipped, shift, ahead, sum)
-    else:
-        store_exp_groups(x, whole, <const real*>stand_in, skipped, shift, ahead, e_out, sum)
-        if skipped >= 0:
-            e_out[skip] = exp_scaled(real_of(0, x))
-    if whole < n:
-        add_exp_tail(x + whole, n - whole, shift, skip - whole, e_out + whole if e_out != NULL else NULL, sum)
-
-
-cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, real* e_out) noexcept nogil:
-    """exp_scaled(x - shift); e_out may be x."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real e[64]
-    cdef Py_ssize_t i = 0
-    cdef int lane
-    while i + lanes <= n:
-        for lane in range(lanes):
-            e[lane] = exp_scaled(x[i + lane] - shift)
-        for lane in range(lanes):
-            e_out[i + lane] = e[lane]
-        i += lanes
     while i < n:
-        e_out[i] = exp_scaled(x[i] - shift)
-        i += 1
+        count = least(PIECE, n - i)
+        e = <real*>in_scratch if e_out == NULL else e_out + i
+        run_exp(x + i, count, shift, ahead, e)
+        if i <= skip < i + count:
+            e[skip - i] = exp_scaled(real_of(-INF_F64, x))
+        run_sum(<const real*>e, count, sum)
+        if i <= skip < i + count and e_out != NULL:
+            e[skip - i] = exp_scaled(real_of(0, x))
+        i += count
 
 
 cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* weight, bint short_row,
@@ -231,21 +167,41 @@ cdef inline real flushed(real e, real floor) noexcept nogil:
     return e if e >= floor else <real>0
 
 
-cdef inline void run_scale(real* e, Py_ssize_t n, real scale, real floor) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        e[i] = flushed(e[i], floor) * scale
+cdef inline real scaled(real e, real scale, real floor) noexcept nogil:
+    """What the stored exponential e contributes to a result: 2^-52 or 2^-85 comes off by itself, for beside it scale may be subnormal."""
+    return flushed(e, floor) * real_of(unscale(&e), &e) * scale
 
 
-cdef inline void run_scale_minus(real* e, Py_ssize_t n, real scale, real floor, real offset, const real* weight) noexcept nogil:
-    """scale * e - offset * weight; weight NULL stands for ones."""
+cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, real* to) noexcept nogil:
+    """scale * e; `to` is e or apart from it."""
+    cdef int width = 16 if real is float else 8
+    cdef real value[16]
+    cdef Py_ssize_t at
+    cdef Py_ssize_t i = 0
+    cdef int j
+    if e == to or n < width:
+        for i in range(n):
+            to[i] = scaled(e[i], scale, floor)
+        return
+    while i < n:
+        at = least(i, n - width)
+        for j in range(width):
+            value[j] = scaled(e[at + j], scale, floor)
+        for j in range(width):
+            to[at + j] = value[j]
+        i += width
+
+
+cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real floor, real offset, const real* weight,
+                                 real* to) noexcept nogil:
+    """scale * e - offset * weight; weight NULL stands for ones. `to` is e or apart from it."""
     cdef Py_ssize_t i
     if weight == NULL:
         for i in range(n):
-            e[i] = flushed(e[i], floor) * scale - offset
+            to[i] = scaled(e[i], scale, floor) - offset
     else:
         for i in range(n):
-            e[i] = flushed(e[i], floor) * scale - offset * weight[i]
+            to[i] = scaled(e[i], scale, floor) - offset * weight[i]
 
 
 cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:

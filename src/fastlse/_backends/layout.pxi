@@ -100,11 +100,35 @@ cdef inline void transpose_block(const real* source, Py_ssize_t source_stride, r
         transpose_4x4_f64(source, source_stride, to, to_stride)
 
 
+cdef inline void part_columns(const real* rows, int n_columns, real* tile) noexcept nogil:
+    """transpose_in of LANES rows of `n_columns` elements, a literal, one behind the other."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int r, c
+    for c in range(n_columns):
+        for r in range(lanes):
+            tile[c * lanes + r] = rows[r * n_columns + c]
+
+
+cdef inline void join_columns(const real* tile, int n_columns, real* rows) noexcept nogil:
+    """transpose_out of LANES rows of `n_columns` elements, a literal, one behind the other."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int r, c
+    for r in range(lanes):
+        for c in range(n_columns):
+            rows[r * n_columns + c] = tile[c * lanes + r]
+
+
 cdef inline void transpose_in(const real* rows, Py_ssize_t row_stride, real* tile, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
     """tile[c * LANES + r] = rows[r * row_stride + c]; the last blocks overlap those before."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t r = 0
     cdef Py_ssize_t c
+    if n_columns == 2 and row_stride == 2 and n_rows == lanes:
+        part_columns(rows, 2, tile)
+        return
+    if n_columns == 3 and row_stride == 3 and n_rows == lanes:
+        part_columns(rows, 3, tile)
+        return
     if n_rows < 4 or n_columns < 4:
         for r in range(n_rows):
             for c in range(n_columns):
@@ -127,6 +151,12 @@ cdef inline void transpose_out(const real* tile, real* rows, Py_ssize_t row_stri
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t r = 0
     cdef Py_ssize_t c
+    if n_columns == 2 and row_stride == 2 and n_rows == lanes:
+        join_columns(tile, 2, rows)
+        return
+    if n_columns == 3 and row_stride == 3 and n_rows == lanes:
+        join_columns(tile, 3, rows)
+        return
     if n_rows < 4 or n_columns < 4:
         for r in range(n_rows):
             for c in range(n_columns):

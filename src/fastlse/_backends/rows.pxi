@@ -127,16 +127,28 @@ cdef inline double row_deficit(const Job* job, Row* row, double max, const real*
     return settled_total(&sum, like)
 
 
+cdef inline double share_of_block(double block_max, double max) noexcept nogil:
+    """exp(block_max - max), with which a block's exponentials become the row's; 0 where neither has any."""
+    cdef Pair share
+    if is_infinite(block_max) or is_infinite(max):
+        return 0
+    share = exp_pair(two_sum(block_max, -max))
+    return (share.high + share.low) * UNSCALE_F64
+
+
 cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssize_t start, Py_ssize_t stop, const real* kept,
-                    const real* like) noexcept nogil:
-    """Write elements start .. stop of the results. kept: the row's stored exponentials, or NULL to compute them again."""
-    cdef real shift = real_of(ends.shift[lane], like)
+                    double block_max, const real* like) noexcept nogil:
+    """Write elements start .. stop of the results, which belong to one block. kept: the row's exponentials of x - block_max, in
+    scratch or where the results go, or NULL to compute them again."""
+    cdef double share = 1 if job.n_blocks == 1 else share_of_block(block_max, ends.max[lane])
+    cdef real shift = real_of(ends.shift[lane] if job.mode == LOG_SOFTMAX else finite_or_zero(block_max), like)
     cdef real log_total = real_of(ends.log_total[lane], like)
-    cdef real scale = real_of(ends.scale[lane], like)
-    cdef real floor = real_of(ends.floor[lane], like)
+    cdef real scale = real_of(ends.scale[lane] * share, like)
+    cdef real floor = real_of(ends.floor[lane] / share, like)
     cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* weight = <const real*>job.weight
+    cdef const real* e
     cdef real* to
     cdef Py_ssize_t target = ends.target[lane]
     cdef Py_ssize_t at = start
@@ -148,11 +160,12 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
             run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
         else:
             if kept == NULL:
-                run_exp(fetch(job, row, at, count, like), count, shift, to)
+                run_exp(fetch(job, row, at, count, like), count, shift, 0, to)
+            e = kept + at if kept != NULL else to
             if job.smoothing > 0:
-                run_scale_minus(to, count, scale, floor, offset, weight + at if weight != NULL else NULL)
+                run_scale_minus(e, count, scale, floor, offset, weight + at if weight != NULL else NULL, to)
             else:
-                run_scale(to, count, scale, floor)
+                run_scale(e, count, scale, floor, to)
             if at <= target < at + count:
                 to[target - at] = real_of(ends.target_entry[lane], like)
         if row.where != NULL:
@@ -169,7 +182,7 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
     if job.out.contiguous_row:
         memset(row.out, 0, n * sizeof(real))
         return
-    memset(zeros, 0, CHUNK * sizeof(real))
+    memset(zeros, 0, least(CHUNK, n) * sizeof(real))
     while at < n:
         scatter(<const real*>zeros, 1, &job.out, &job.layout.row, row.out, at, least(CHUNK, n - at))
         at += CHUNK
@@ -177,7 +190,9 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or job.n_blocks > 1 or job.needs_x:
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x:
+        return NULL
+    if job.n_blocks > 1 and job.smoothing > 0:     # whose sum is taken when the row's maximum is known
         return NULL
     if job.out.contiguous_row:
         return <real*>row.out
@@ -191,7 +206,7 @@ cdef inline RowState block_state(const Job* job, Py_ssize_t index, Py_ssize_t bl
     cdef Py_ssize_t start = block * block_length(like)
     cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
     cdef Py_ssize_t position = block_max(job, &row, start, stop, &state, like)
-    block_sum(job, &row, start, stop, position, <real*>NULL, &state, like)
+    block_sum(job, &row, start, stop, position, keep_at(job, <const Row*>&row, like), &state, like)
     return state
 
 
@@ -200,11 +215,13 @@ cdef void store_block_state(const Job* job, Py_ssize_t index, Py_ssize_t block, 
     states[block] = block_state(job, index, block, scratch, like)
 
 
-cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, const Ends* ends,
-                      const real* like) noexcept nogil:
+cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* scratch, const Ends* ends, int lane,
+                      const RowState* states, const real* like) noexcept nogil:
     cdef Row row = open_row(job, index, scratch, like)
     cdef Py_ssize_t start = block * block_length(like)
-    write_row(job, &row, ends, 0, start, least(job.layout.row.size, start + block_length(like)), <const real*>NULL, like)
+    cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
+    write_row(job, &row, ends, lane, start, stop, keep_at(job, <const Row*>&row, like),
+              ends.max[lane] if job.n_blocks == 1 else states[block].max, like)
 
 
 cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, char* scratch, int n_threads,
@@ -237,6 +254,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     """Rows one after the other, their last steps together. Several threads share the blocks of one long row."""
     cdef Ends ends
     cdef Row row
+    cdef const RowState* states = <const RowState*>(scratch + job.states_at)      # of the blocks, of which a row alone has many
     cdef Py_ssize_t block
     cdef int lane
     for lane in range(count):
@@ -265,6 +283,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
             write_zeros(job, &row, like)
         elif n_threads > 1:
             for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
-                write_block(job, first, block, scratch + threadid() * job.scratch_size, <const Ends*>&ends, like)
+                write_block(job, first, block, scratch + threadid() * job.scratch_size, <const Ends*>&ends, 0, states, like)
         else:
-            write_row(job, &row, <const Ends*>&ends, lane, 0, job.layout.row.size, keep_at(job, <const Row*>&row, like), like)
+            for block in range(job.n_blocks):
+                write_block(job, first + lane, block, scratch, <const Ends*>&ends, lane, states, like)

@@ -2,6 +2,14 @@
 # are by default. Small ones go straight from the array to the kernel along the row, larger ones by the way of choose_kernel.
 # None sends the caller the general way, which also raises what is to be raised.
 
+cdef extern from *:
+    """
+    /* Rows of at least TILE_ROW elements, or a few shorter ones, are less than double when filled up to whole groups. */
+    #define SMALL_SCRATCH (2 * NOGIL_ELEMENTS * 8)
+    """
+    const int SMALL_SCRATCH
+
+
 cdef void plain_job(Job* job, Mode mode) noexcept:
     """A job without options; plain_layout sets what this leaves alone."""
     job.mode = mode
@@ -44,17 +52,21 @@ cdef inline bint is_plain(object a):
 
 cdef inline bint is_small(Py_ssize_t n_rows, Py_ssize_t n):
     """Worth the fast lane, and no case for tiles."""
-    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows < FEW_ROWS or n >= SHORT_ROW)
+    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows < FEW_ROWS or n >= TILE_ROW)
 
 
 cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
+    cdef char scratch[SMALL_SCRATCH]
     job.across = False
+    job.short_rows = job.layout.row.size > SHORT_SUM
     job.unit_rows = job.layout.batch.size
-    job.batch_rows = least(job.unit_rows, 32)
+    job.batch_rows = least(job.unit_rows, 64 if job.short_rows else 32)
+    if job.short_rows:
+        memset(scratch, 0, job.batch_rows * padded(job.layout.row.size, <const float*>NULL) * cnp.PyArray_ITEMSIZE(x))
     if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-        process_unit(job, 0, NULL, 1, loss_sum, <const float*>NULL)
+        process_unit(job, 0, scratch, 1, loss_sum, <const float*>NULL)
     else:
-        process_unit(job, 0, NULL, 1, loss_sum, <const double*>NULL)
+        process_unit(job, 0, scratch, 1, loss_sum, <const double*>NULL)
 
 
 cdef bint plain_rows(object a, object axis, Py_ssize_t* n_rows, Py_ssize_t* n):

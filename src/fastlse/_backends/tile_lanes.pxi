@@ -112,14 +112,14 @@ cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexc
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = flushed(e[lane], floor[lane]) * scale[lane]
+        e[lane] = scaled(e[lane], scale[lane], floor[lane])
 
 
 cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = flushed(e[lane], floor[lane]) * scale[lane] - offset[lane] * weight
+        e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * weight
 
 
 cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:

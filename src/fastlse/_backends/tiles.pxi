@@ -7,8 +7,9 @@ cdef extern from *:
     """
     #define TILE_BYTES 131072      /* a tile up to this size is gathered once and stays in L2 */
     #define PREFETCH_TILE_BYTES 16384
+    #define TILE_STEP 256          /* bytes from an element of LANES rows to the next, in scratch */
     """
-    const Py_ssize_t TILE_BYTES, PREFETCH_TILE_BYTES
+    const Py_ssize_t TILE_BYTES, PREFETCH_TILE_BYTES, TILE_STEP
 
 cdef struct Tile:
     Py_ssize_t first             # the row of lane 0
@@ -78,6 +79,13 @@ cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nog
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t tile_rows = n if n * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES else lanes
     return 16 * lanes * sizeof(double) + 2 * tile_rows * lanes * sizeof(real)
+
+
+cdef inline void prefetch_lanes(const char* lanes_at) noexcept nogil:
+    """Fetch LANES neighbours: what follows on them lies pages away, where hardware does not prefetch."""
+    cdef int line
+    for line in range(4):
+        PREFETCH(lanes_at + 64 * line)
 
 
 cdef inline void prefetch_rows(const Job* job, const char* row, int lanes) noexcept nogil:
@@ -201,6 +209,7 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef const real* weight = <const real*>job.weight
     cdef int lanes = 64 if real is float else 32
     cdef int width = 4 if stop - start <= SHORT_SUM else 16 if real is float else 8
+    cdef bint afar = (stop - start) * TILE_STEP > TILE_BYTES       # what the maxima were taken from is not in L2 any more
     cdef double* parts = <double*>tile.parts
     cdef real quarter[4][64]
     cdef real nothing = exp_scaled(real_of(-INF_F64, shift))
@@ -213,6 +222,12 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
         rows = tile_rows_at(job, tile, at, count, &step, shift)
         for j in range(<int>least(width, count)):
             quarters = <int>((count - j + width - 1) // width)
+            if afar and step > TILE_STEP:
+                for q in range(quarters):
+                    prefetch_lanes(rows + (lanes + j + q * width) * step)
+            if afar and e_out != NULL and e_step > TILE_STEP:
+                for q in range(quarters):
+                    prefetch_lanes(e_out + (at + lanes + j + q * width) * e_step)
             if not of_deficit:
                 lane_exps(rows + j * step, width * step, quarters, shift, quarter)
             for q in range(quarters):
@@ -301,26 +316,34 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     """What is left to do for elements start .. start + count: masked entries, the target's own entry, the way to `out`."""
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
+    cdef real* rows
+    cdef Py_ssize_t row_stride
     cdef int lane
     if job.where.data != NULL:
         for lane in range(tile.count):
             fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[lane], start, count, masked, results + lane, step)
+    if is_matrix(job, &job.out) and not tile.out_adjacent:
+        rows = <real*>(job.out.data + tile.out_offset[0]) + start
+        row_stride = job.out.batch_stride[0] // <Py_ssize_t>sizeof(real)
+        transpose_out(<const real*>results, rows, row_stride, tile.count, count)
+        if job.mode == LOSS:       # after the transpose, which would wait for single elements on their way to memory
+            for lane in range(tile.count):
+                if start <= ends.target[lane] < start + count:
+                    rows[lane * row_stride + ends.target[lane] - start] = real_of(ends.target_entry[lane], results)
+        return
     if job.mode == LOSS:
         for lane in range(tile.count):
             if start <= ends.target[lane] < start + count:
                 results[(ends.target[lane] - start) * step + lane] = real_of(ends.target_entry[lane], results)
     if tile.out_adjacent:
         return
-    if is_matrix(job, &job.out):
-        transpose_out(<const real*>results, <real*>(job.out.data + tile.out_offset[0]) + start,
-                      job.out.batch_stride[0] // <Py_ssize_t>sizeof(real), tile.count, count)
-        return
     for lane in range(tile.count):
         scatter(<const real*>results + lane, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[lane], start, count)
 
 
-cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, Py_ssize_t kept_step, const real* like) noexcept nogil:
-    """Write all results. kept: the stored exponentials (they may lie in `out`), or NULL to compute them again."""
+cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, Py_ssize_t kept_step, const RowState* states,
+                     const real* like) noexcept nogil:
+    """Write all results. kept: the stored exponentials (they may lie in `out`), or NULL to compute them again, block by block."""
     cdef int lanes = 64 if real is float else 32
     cdef real shift[64]
     cdef real log_total[64]
@@ -333,6 +356,8 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     cdef const char* rows = NULL
     cdef Py_ssize_t results_step = lanes
     cdef Py_ssize_t step = 0
+    cdef double block_max, share
+    cdef bint afar = job.layout.row.size * TILE_STEP > TILE_BYTES
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t count, i
     cdef int lane
@@ -347,13 +372,24 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
         offset[lane] = real_of(ends.offset[lane], like)
     while at < job.layout.row.size:
         count = least(lanes, job.layout.row.size - at)
+        if job.n_blocks > 1 and job.mode != LOG_SOFTMAX and at % block_length(like) == 0:
+            for lane in range(lanes):
+                block_max = states[at // block_length(like) * lanes + lane].max
+                share = share_of_block(block_max, ends.max[lane])
+                shift[lane] = real_of(finite_or_zero(block_max), like)
+                scale[lane] = real_of(ends.scale[lane] * share, like)
+                floor[lane] = real_of(ends.floor[lane] / share, like)
         if kept == NULL:
             rows = tile_rows_at(job, tile, at, count, &step, like)
         else:
             rows = kept + at * kept_step
             step = kept_step
         for i in range(count):
+            if afar:
+                prefetch_lanes(rows + (i + 8) * step)
             if job.mode == LOG_SOFTMAX:
+                if tile.out_adjacent:
+                    prefetch_lanes(<const char*>(results + (i + 8) * results_step))
                 lane_log(<const real*>(rows + i * step), <const real*>shift, <const real*>log_total, value)
             else:
                 if kept == NULL:
@@ -385,7 +421,11 @@ cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const
         ends.target[lane] = -1
     for lane in range(tile.count):
         open_loss(job, ends, lane, tile.first + lane, like)
-        if ends.kept[lane] != 0:
+        if ends.kept[lane] == 0:
+            continue
+        if job.x.contiguous_row:
+            ends.logit[lane] = (<const real*>(job.x.data + tile.x_offset[lane]))[ends.target[lane]]
+        else:
             at = offset_of(&job.layout.row, job.x.row_stride, ends.target[lane])
             ends.logit[lane] = load(job.x.data + tile.x_offset[lane] + at, job.x.swapped, like)
 
@@ -432,4 +472,4 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
         refine_lse(job, &ends, first, count, like)
     store_values(job, <const Ends*>&ends, first, count, sums, like)
     if job.out.data != NULL:
-        write_tile(job, &tile, <const Ends*>&ends, kept, kept_step, like)
+        write_tile(job, &tile, <const Ends*>&ends, kept, kept_step, <const RowState*>(scratch + job.states_at), like)

@@ -1,0 +1,153 @@
+# The kernel along rows that fit into L1: one step for a batch of rows before the next step, since a row's maximum, its
+# exponentials, their sum and its results wait for each other, and rows do not (ADR 0008).
+#
+# A row's exponentials lie in scratch, filled up to whole groups with the zeros that scratch begins with: nothing else is written
+# there. So do its elements, if they are not one run in memory.
+
+cdef extern from *:
+    """
+    /* Bytes of a batch's exponentials. */
+    #define SHORT_BATCH_BYTES 16384
+    """
+    const Py_ssize_t SHORT_BATCH_BYTES
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n, const real* like) noexcept nogil:
+    """n filled up to whole groups."""
+    cdef Py_ssize_t lanes = 64 if real is float else 32
+    return (n + lanes - 1) // lanes * lanes
+
+
+cdef inline Py_ssize_t short_batch(Py_ssize_t n, const real* like) noexcept nogil:
+    """How many rows make a batch."""
+    cdef Py_ssize_t lanes = 64 if real is float else 32
+    return least(lanes, SHORT_BATCH_BYTES // (padded(n, like) * <Py_ssize_t>sizeof(real)) + 1)
+
+
+cdef inline Py_ssize_t short_scratch(Py_ssize_t n, Py_ssize_t batch_rows, const real* like) noexcept nogil:
+    """Bytes that open_short_row shares out."""
+    return 2 * batch_rows * padded(n, like) * <Py_ssize_t>sizeof(real)
+
+
+cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char* scratch, const real* like) noexcept nogil:
+    """A row of a batch. Its exponentials belong to out_scratch."""
+    cdef Py_ssize_t size = padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
+    cdef Row row = open_row(job, first + lane, scratch, like)
+    row.out_scratch = scratch + lane * size
+    row.x_scratch = scratch + (job.batch_rows + lane) * size
+    return row
+
+
+cdef inline real short_max(const real* x, Py_ssize_t n, Py_ssize_t* position) noexcept nogil:
+    """run_max for a row of more than SHORT_SUM elements; position -1 for nowhere."""
+    cdef int width = 16 if real is float else 8
+    cdef real best[16]
+    cdef real stood[16]            # minus where in the row it stood first
+    cdef real latest[16]
+    cdef real largest, base
+    cdef Py_ssize_t at
+    cdef Py_ssize_t i = 0
+    cdef int j
+    for j in range(width):
+        best[j] = real_of(-INF_F64, x)
+        stood[j] = real_of(-INF_F64, x)
+    while i < n:
+        at = least(i, n - width)       # overlaps the step before: a maximum does not mind
+        base = -<real>at
+        for j in range(width):
+            latest[j] = pick(x[at + j] > best[j], base - j, stood[j])
+            best[j] = larger(x[at + j], best[j])
+        for j in range(width):
+            stood[j] = latest[j]
+        i += width
+    for j in range(width):
+        latest[j] = best[j]
+    largest = largest_of(latest)
+    for j in range(width):
+        stood[j] = pick(best[j] == largest, stood[j], real_of(-INF_F64, x))
+    base = largest_of(stood)
+    position[0] = <Py_ssize_t>-base if base > real_of(-INF_F64, x) else -1
+    return largest
+
+
+cdef inline void short_maxima(const Job* job, Row* rows, int count, Ends* ends, Py_ssize_t* position, const real* like) noexcept nogil:
+    """What is to know of the rows before the exponentials: maxima, where they stand, what a loss asks for."""
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef int lane
+    for lane in range(count):
+        if job.mode == LOSS:
+            open_loss(job, ends, lane, rows[lane].index, like)
+            if ends.kept[lane] == 0:
+                ends.max[lane] = 0
+                continue
+            ends.logit[lane] = element(job, <const Row*>&rows[lane], ends.target[lane], like)
+        ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &position[lane])
+        if job.smoothing > 0:
+            ends.deficit[lane] = row_deficit(job, &rows[lane], ends.max[lane], like)
+
+
+cdef inline void short_exponentials(const Job* job, Row* rows, int count, const Ends* ends, const Py_ssize_t* position,
+                                    const real* like) noexcept nogil:
+    """The exponentials; nothing in the place of the maximum's own, which stays out of the sum."""
+    cdef real nothing = exp_scaled(real_of(-INF_F64, like))
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef real* e
+    cdef int lane
+    for lane in range(count):
+        if job.mode == LOSS and ends.kept[lane] == 0:
+            continue
+        e = <real*>rows[lane].out_scratch
+        run_exp(fetch(job, &rows[lane], 0, n, like), n, real_of(finite_or_zero(ends.max[lane]), like), job.ahead, e)
+        if position[lane] >= 0:
+            e[position[lane]] = nothing
+
+
+cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, const Py_ssize_t* position, const real* like) noexcept nogil:
+    """Each row's rest, and the maximum's own exponential in its place."""
+    cdef real one = exp_scaled(real_of(0, like))
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Sum sum
+    cdef Pair rest
+    cdef real* e
+    cdef int lane
+    for lane in range(count):
+        rest.high = 0
+        rest.low = 0
+        e = <real*>rows[lane].out_scratch
+        if ends.max[lane] == INF_F64:
+            # the sum is no number there; all that counts is whether the row holds a NaN
+            rest.high = NAN_F64 if run_has_nan(fetch(job, &rows[lane], 0, n, like), n) else 0
+        elif job.mode != LOSS or ends.kept[lane] != 0:
+            clear(&sum)
+            add_groups(<const real*>e, padded(n, like), &sum)
+            rest = total(&sum, like)
+            rest.high *= unscale(like)
+            rest.low *= unscale(like)
+            if position[lane] >= 0:
+                e[position[lane]] = one
+        ends.high[lane] = rest.high
+        ends.low[lane] = rest.low
+
+
+cdef void process_short_rows(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
+    cdef Ends ends
+    cdef Row rows[64]
+    cdef Py_ssize_t position[64]
+    cdef int lane
+    for lane in range(count):
+        rows[lane] = open_short_row(job, first, lane, scratch, like)
+    short_maxima(job, rows, count, &ends, position, like)
+    short_exponentials(job, rows, count, <const Ends*>&ends, <const Py_ssize_t*>position, like)
+    short_sums(job, rows, count, &ends, <const Py_ssize_t*>position, like)
+    finish(job, &ends, count, like)
+    if job.lse != NULL:
+        refine_lse(job, &ends, first, count, like)
+    store_values(job, <const Ends*>&ends, first, count, sums, like)
+    if job.out.data == NULL:
+        return
+    for lane in range(count):
+        if job.mode == LOSS and ends.kept[lane] == 0:
+            write_zeros(job, &rows[lane], like)
+        else:
+            write_row(job, &rows[lane], <const Ends*>&ends, lane, 0, job.layout.row.size, <const real*>rows[lane].out_scratch,
+                      ends.max[lane], like)
