@@ -42,14 +42,16 @@ def as_options(reduction: object, ignore_index: object, label_smoothing: object)
     return Options(reduction, index, smoothing)
 
 
-def as_logits(logits: object, axis: object) -> tuple[Array, np.dtype[Any], int]:
+def as_logits(
+    logits: object, axis: object, name: str = "logits"
+) -> tuple[Array, np.dtype[Any], int]:
     """The logits in the computation's dtype, the result's dtype, and the class axis.
 
     A masked logit is a class that the row cannot have: -inf.
     """
-    array = as_array(logits, "logits", "biuf")
+    array = as_array(logits, name, "biuf")
     if array.ndim == 0:
-        raise ValueError(f"logits must have a class axis, got the scalar {describe(array[()])}")
+        raise ValueError(f"{name} must have a class axis, got the scalar {describe(array[()])}")
     dtype = np.dtype(np.float64) if array.dtype.kind in "biu" else array.dtype.newbyteorder("=")
     array = cast(array, compute_dtype(dtype))
     mask = unmasked(logits)
