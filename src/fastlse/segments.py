@@ -233,11 +233,20 @@ def _sorted_ids(ids: object, length: int, n: int | None) -> tuple[Array, Array |
         raise IndexError(f"segment_ids must be in [0, {n}), got {array[place]} at {place}")
     order = None
     if np.any(array[1:] < array[:-1]):
-        # NumPy sorts 16-bit integers by counting.
-        keys = array.astype(np.uint16) if n <= 2**16 else array
-        order = np.argsort(keys, kind="stable")
+        order = _stable_order(array, n)
     counts = np.bincount(array.astype(np.int64, copy=False), minlength=n)
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), order
+
+
+def _stable_order(ids: Array, n: int) -> Array:
+    """What sorts the ids, digit by digit: 16-bit integers NumPy sorts by counting."""
+    order = np.argsort(ids.astype(np.uint16), kind="stable")
+    shift = 16
+    while (n - 1) >> shift:
+        digits = (ids[order] >> shift).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+        shift += 16
+    return order
 
 
 def _as_indptr(indptr: object, length: int, n: int | None) -> Array:

@@ -23,23 +23,24 @@ cdef inline Pair divided(Pair sum, double divisor) noexcept nogil:
     return quotient
 
 
-cdef void log_of_states(States states, const double* minus, const double* n_terms, double* result, Py_ssize_t count) noexcept nogil:
-    """(max - minus) + log((1 + rest) / n_terms); NULL: zeros, ones. With minus a loss: NaN without a finite maximum."""
+cdef inline void log_of_states(States states, const double* minus, const double* n_terms, double* result, Py_ssize_t count,
+                               bint subtracts, bint divides) noexcept nogil:
+    """(max - minus) + log((1 + rest) / n_terms). With minus it is a loss: NaN without a finite maximum."""
     cdef Pair sum, logarithm, gap
     cdef Py_ssize_t i
-    cdef double subtrahend
+    cdef double max
     for i in range(count):
-        subtrahend = minus[i] if minus != NULL else 0
+        max = states.max[i]
         sum = two_sum(1, states.high[i])
         sum.low = sum.low + states.low[i]
-        if n_terms != NULL:
+        if divides:
             sum = divided(sum, n_terms[i])
         logarithm = log_pair(sum.high, sum.low / sum.high)
-        gap = two_sum(states.max[i], -subtrahend)
+        gap = two_sum(max, -(minus[i] if subtracts else 0))
         sum = two_sum(gap.high, logarithm.high)
-        result[i] = gap.high if is_infinite(gap.high) else sum.high + (sum.low + (gap.low + logarithm.low))
-        if minus != NULL:
-            result[i] += states.max[i] - states.max[i]
+        result[i] = pick(is_infinite(gap.high), gap.high, sum.high + (sum.low + (gap.low + logarithm.low)))
+        if subtracts:
+            result[i] += max - max
 
 
 cdef void write_given(const Job* job, States states, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
@@ -111,7 +112,13 @@ def log_sums(cnp.ndarray states, minus, n_terms, cnp.ndarray result):
     cdef double* results = <double*>cnp.PyArray_DATA(result)
     cdef States parts = states_of(states, count)
     with nogil:
-        log_of_states(parts, subtrahends, numbers, results, count)
+        # with literals: each a loop of its own, that vectorises
+        if subtrahends != NULL:
+            log_of_states(parts, subtrahends, numbers, results, count, True, False)
+        elif numbers != NULL:
+            log_of_states(parts, subtrahends, numbers, results, count, False, True)
+        else:
+            log_of_states(parts, subtrahends, numbers, results, count, False, False)
 
 
 def softmax_of_states(cnp.ndarray x, int n_reduced, cnp.ndarray states, cnp.ndarray out, int n_threads):
