@@ -160,6 +160,17 @@ def test_ids_of_every_kind(backend):
     assert many[-1] == fastlse.logsumexp([0.0, 2.0])
 
 
+def test_unsorted_ids_of_more_than_16_bits(backend):
+    rng = np.random.default_rng(0)
+    ids, x = rng.integers(200_000, size=100_000), rng.standard_normal(100_000)
+    expected = np.full(200_000, -inf)
+    np.logaddexp.at(expected, ids, x)
+    lse = fastlse.segment_logsumexp(x, ids, 200_000)
+    np.testing.assert_allclose(lse, expected, rtol=1e-13, atol=1e-13)
+    softmax = fastlse.segment_softmax(x, ids, 200_000)
+    np.testing.assert_allclose(softmax, np.exp(x - expected[ids]), rtol=1e-12)
+
+
 def test_dtypes_and_masks(backend):
     for dtype, expected in (("float16", "float16"), ("int8", "float64"), (">f4", "float32")):
         x = np.array([0, 1, 1], dtype)

@@ -98,6 +98,15 @@ def test_many_merges_with_rising_maxima(step, start):
 
 
 @needs_longdouble
+def test_many_merges_below_one_maximum():
+    """A sum without its low part would err a little, and to the same side, at every merge."""
+    x = np.full(3000, -0.1)
+    x[0] = 0
+    result = merged(LogSumExpState.from_array([value]) for value in x).result()
+    assert_state_within(np.array([result]), exact(x[None]), x[None], 1)
+
+
+@needs_longdouble
 def test_deep_parts(backend):
     """What the smaller part adds is right down to the smallest subnormal number."""
     for distance in (30.0, 500.0, 650.0, 709.0, 720.0, 740.0):
