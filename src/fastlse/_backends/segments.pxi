@@ -30,6 +30,8 @@ cdef inline void process_alone(const Job* whole, Job* job, const int64_t* indptr
                                const real* like) noexcept nogil:
     cdef Py_ssize_t unit
     if open_segment(whole, job, indptr, index, like):
+        if job.short_rows:       # which count on zeros where other segments have left something
+            memset(scratch, 0, least(job.batch_rows, job.layout.batch.size) * padded(job.layout.row.size, like) * sizeof(real))
         for unit in range((job.layout.batch.size + job.unit_rows - 1) // job.unit_rows):
             process_unit(<const Job*>job, unit, scratch, 1, NULL, like)
 
@@ -50,7 +52,7 @@ cdef void process_side_by_side(const Job* whole, Job* job, const int64_t* indptr
     tile_states(job, &tile, scratch, tile.out_scratch if job.out.data != NULL else NULL, lanes * sizeof(real), &ends, like)
     finish(job, &ends, lanes, like)
     if job.out.data != NULL:
-        write_tile(job, &tile, <const Ends*>&ends, tile.out_scratch, lanes * sizeof(real), like)
+        write_tile(job, &tile, <const Ends*>&ends, tile.out_scratch, lanes * sizeof(real), <const RowState*>NULL, like)
         return
     if any_doubtful(<const Ends*>&ends, count, job.layout.row.size, doubtful):
         for lane in range(count):

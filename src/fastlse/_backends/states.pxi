@@ -63,7 +63,7 @@ cdef void write_given(const Job* job, States states, Py_ssize_t first, int count
         if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &row, like)
         else:
-            write_row(job, &row, <const Ends*>&ends, lane, 0, job.layout.row.size, <const real*>NULL, like)
+            write_row(job, &row, <const Ends*>&ends, lane, 0, job.layout.row.size, <const real*>NULL, ends.max[lane], like)
 
 
 cdef void write_all_given(const Job* job, States states, Py_ssize_t batch_rows, Py_ssize_t scratch_size, char* scratch, int n_threads,
@@ -87,6 +87,7 @@ cdef write_from_states(Job* job, cnp.ndarray x, cnp.ndarray states, int n_thread
     cdef char* scratch = <char*>calloc(n_threads, scratch_size)
     if scratch == NULL:
         raise MemoryError(f"scratch of {n_threads} x {scratch_size} bytes")
+    job.n_blocks = 1              # whatever its length, for nothing is added up
     batch_rows = 1 if batch_rows < 1 else least(batch_rows, 32)
     with nogil:
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
