@@ -15,25 +15,35 @@ import fastlse
 PUBLIC = [
     "available_backends",
     "backend",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "expit",
     "get_num_threads",
+    "log_expit",
     "log_softmax",
     "logsumexp",
     "logsumexp_and_softmax",
     "set_num_threads",
     "show_config",
     "softmax",
+    "softplus",
     "threads",
     "use_backend",
 ]
 OPERATIONS = [
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "expit",
+    "log_expit",
     "log_softmax",
     "logsumexp",
     "logsumexp_and_softmax",
     "softmax",
+    "softplus",
 ]
 SIGNATURES = {
     "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False, *, "
@@ -41,6 +51,13 @@ SIGNATURES = {
     "softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
     "log_softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
     "logsumexp_and_softmax": "(x, axis=-1, *, out=None, n_threads=None)",
+    "binary_cross_entropy_with_logits": "(logits, target, weight=None, *, pos_weight=None, "
+    "reduction='mean', n_threads=None)",
+    "binary_cross_entropy_with_logits_and_grad": "(logits, target, weight=None, *, "
+    "pos_weight=None, reduction='mean', n_threads=None, out=None)",
+    "expit": "(x, *, out=None)",
+    "log_expit": "(x, *, out=None)",
+    "softplus": "(x, *, out=None)",
     "set_num_threads": "(n)",
     "get_num_threads": "()",
     "threads": "(n)",
@@ -146,7 +163,8 @@ def test_operations_say_more(name):
     named = re.findall(r"``(\w+_ULP)``", doc)
     assert named
     for constant in named:
-        module = fastlse.losses if hasattr(fastlse.losses, constant) else fastlse.reductions
+        modules = (fastlse.losses, fastlse.reductions, fastlse.binary, fastlse.elementwise)
+        module = next(module for module in modules if hasattr(module, constant))
         assert 1 <= getattr(module, constant) <= 6
 
 

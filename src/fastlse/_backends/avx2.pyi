@@ -1,6 +1,10 @@
+from .numpy import binary_cross_entropy as binary_cross_entropy
+from .numpy import binary_cross_entropy_plain as binary_cross_entropy_plain
 from .numpy import check_target as check_target
 from .numpy import cross_entropy as cross_entropy
 from .numpy import cross_entropy_rows as cross_entropy_rows
+from .numpy import elementwise as elementwise
+from .numpy import elementwise_plain as elementwise_plain
 from .numpy import log_softmax as log_softmax
 from .numpy import log_softmax_rows as log_softmax_rows
 from .numpy import logsumexp as logsumexp

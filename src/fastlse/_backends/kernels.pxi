@@ -265,3 +265,6 @@ def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sa
 
 
 include "small_calls.pxi"
+include "elementwise.pxi"
+include "binary.pxi"
+include "sweeps.pxi"
