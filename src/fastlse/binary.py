@@ -102,7 +102,7 @@ def binary_cross_entropy_with_logits(
     """
     if _is_plain(weight, pos_weight, reduction, n_threads):
         result = _backends.active.binary_cross_entropy_plain(
-            logits, target, False, _threads.resolve
+            logits, target, False, None, _threads.resolve
         )
         if result is not None:
             return result[0]
@@ -172,8 +172,10 @@ def binary_cross_entropy_with_logits_and_grad(
     >>> grad
     array([-0.25,  0.25])
     """
-    if out is None and _is_plain(weight, pos_weight, reduction, n_threads):
-        result = _backends.active.binary_cross_entropy_plain(logits, target, True, _threads.resolve)
+    if _is_plain(weight, pos_weight, reduction, n_threads):
+        result = _backends.active.binary_cross_entropy_plain(
+            logits, target, True, out, _threads.resolve
+        )
         if result is not None:
             return result
     problem = _binary_problem(logits, target, weight, pos_weight, reduction)

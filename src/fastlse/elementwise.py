@@ -159,10 +159,9 @@ def softplus(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
 
 
 def _apply(name: str, x: object, out: object) -> Any:
-    if out is None:
-        result = _backends.active.elementwise_plain(name, x, _threads.resolve)
-        if result is not None:
-            return result
+    result = _backends.active.elementwise_plain(name, x, out, _threads.resolve)
+    if result is not None:
+        return result
     array = as_array(x, "x", "biuf")
     dtype = result_dtype((x, array))
     array = cast(array, compute_dtype(dtype))

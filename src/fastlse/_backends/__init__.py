@@ -104,7 +104,7 @@ class Backend(Protocol):
         n_threads: int,
     ) -> float: ...
     def elementwise_plain(
-        self, name: str, x: object, resolve: Callable[[int | None, int], int]
+        self, name: str, x: object, out: object, resolve: Callable[[int | None, int], int]
     ) -> Any: ...
     def elementwise(self, name: str, x: Array, out: Array, n_threads: int) -> None: ...
     def binary_cross_entropy_plain(
@@ -112,6 +112,7 @@ class Backend(Protocol):
         logits: object,
         target: object,
         want_grad: bool,
+        out: object,
         resolve: Callable[[int | None, int], int],
     ) -> tuple[Any, Array | None] | None: ...
     def binary_cross_entropy(

@@ -37,7 +37,9 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def elementwise_plain(name: str, x: Any, resolve: Callable[[int | None, int], int]) -> Any:
+def elementwise_plain(
+    name: str, x: Any, out: Any, resolve: Callable[[int | None, int], int]
+) -> Any:
     """No lane for plain calls here: always None, and the caller takes the general path.
 
     `resolve` says how many threads a large call gets (``fastlse._threads.resolve``).
@@ -53,7 +55,11 @@ def elementwise(name: str, x: Array, out: Array, n_threads: int) -> None:
 
 
 def binary_cross_entropy_plain(
-    logits: Any, target: Any, want_grad: bool, resolve: Callable[[int | None, int], int]
+    logits: Any,
+    target: Any,
+    want_grad: bool,
+    out: Any,
+    resolve: Callable[[int | None, int], int],
 ) -> tuple[Any, Array | None] | None:
     """No lane for plain calls here: always None, and the caller takes the general path."""
     return None

@@ -7,6 +7,9 @@ cdef extern from *:
     """
     const Py_ssize_t PIECE
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Scalar(void* value, cnp.dtype dtype, object base)
+
 cdef enum Role:
     LOGITS        # what is read
     TARGET
@@ -144,6 +147,34 @@ cdef void plain_sweep(Sweep* sweep, Function function, cnp.ndarray x) noexcept:
     sweep.operand[<int>LOGITS].data = cnp.PyArray_BYTES(x)
 
 
+cdef inline bint is_like(cnp.ndarray array, cnp.ndarray x) noexcept:
+    """Whether it has x's dtype and shape."""
+    cdef int axis
+    if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(x):
+        return False
+    for axis in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(array, axis) != cnp.PyArray_DIM(x, axis):
+            return False
+    return True
+
+
+cdef inline bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two contiguous arrays share no byte."""
+    cdef char* first = cnp.PyArray_BYTES(a)
+    cdef char* second = cnp.PyArray_BYTES(b)
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+cdef cnp.ndarray plain_result(cnp.ndarray x, object out):
+    """`out`, or a new array, that takes the result of a plain `x`, in place too; None if the general way must see to it."""
+    if out is None:
+        return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+    if (is_plain(out) and cnp.PyArray_ISWRITEABLE(out) and is_like(out, x)
+            and (cnp.PyArray_BYTES(out) == cnp.PyArray_BYTES(x) or are_apart(out, x))):
+        return out
+    return None
+
+
 cdef Function function_named(str name) except *:
     if name == "expit":
         return EXPIT
@@ -160,23 +191,24 @@ def elementwise(str name, cnp.ndarray x, cnp.ndarray out, int n_threads):
     run_sweep_for(&sweep, x, n_threads)
 
 
-def elementwise_plain(str name, x, resolve):
+def elementwise_plain(str name, x, out, resolve):
     cdef Sweep sweep
     cdef cnp.ndarray result
     cdef double scalar
     cdef int n_threads = 1
-    if isinstance(x, float):
-        sweep.function = function_named(name)
+    if isinstance(x, float) and out is None:
         scalar = x
-        elementwise_run(sweep.function, &scalar, &scalar, 1)
-        return float64(scalar)
+        elementwise_run(function_named(name), &scalar, &scalar, 1)
+        return PyArray_Scalar(&scalar, cnp.PyArray_DescrFromType(cnp.NPY_DOUBLE), None)
     if not is_plain(x) or cnp.PyArray_NDIM(x) == 0:
         return None
+    result = plain_result(x, out)
+    if result is None:
+        return None
     plain_sweep(&sweep, function_named(name), x)
+    sweep.operand[<int>RESULT].data = cnp.PyArray_BYTES(result)
     if sweep.axes.size >= 2 * UNIT_ELEMENTS:
         n_threads = resolve(None, sweep.axes.size)
-    result = cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
-    sweep.operand[<int>RESULT].data = cnp.PyArray_BYTES(result)
     run_sweep_for(&sweep, x, n_threads)
     return result
 
@@ -188,29 +220,25 @@ def binary_cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, wei
     return run_sweep_for(&sweep, logits, n_threads)
 
 
-def binary_cross_entropy_plain(logits, target, bint want_grad, resolve):
+def binary_cross_entropy_plain(logits, target, bint want_grad, out, resolve):
     cdef Sweep sweep
     cdef cnp.ndarray grad = None
     cdef int n_threads = 1
-    cdef int axis
     cdef double mean
-    if not (is_plain(logits) and is_plain(target) and cnp.PyArray_TYPE(logits) == cnp.PyArray_TYPE(target)
-            and cnp.PyArray_NDIM(logits) == cnp.PyArray_NDIM(target) and cnp.PyArray_NDIM(logits) > 0):
+    cdef float mean_f32
+    if not (is_plain(logits) and is_plain(target) and is_like(target, logits) and 0 < cnp.PyArray_NDIM(logits)
+            and 0 < cnp.PyArray_SIZE(logits)):
         return None
-    for axis in range(cnp.PyArray_NDIM(logits)):
-        if cnp.PyArray_DIM(logits, axis) != cnp.PyArray_DIM(target, axis):
-            return None
     plain_sweep(&sweep, BINARY, logits)
-    if sweep.axes.size == 0:
-        return None
-    if sweep.axes.size >= 2 * UNIT_ELEMENTS:
-        n_threads = resolve(None, sweep.axes.size)
     sweep.operand[<int>TARGET].data = cnp.PyArray_BYTES(target)
     sweep.divisor = sweep.axes.size
     if want_grad:
-        grad = cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(logits), cnp.PyArray_DIMS(logits), cnp.PyArray_TYPE(logits))
+        grad = plain_result(logits, out)
+        if grad is None or (out is not None and not are_apart(grad, target)):
+            return None
         sweep.operand[<int>RESULT].data = cnp.PyArray_BYTES(grad)
+    if sweep.axes.size >= 2 * UNIT_ELEMENTS:
+        n_threads = resolve(None, sweep.axes.size)
     mean = run_sweep_for(&sweep, logits, n_threads) / sweep.axes.size
-    if cnp.PyArray_TYPE(logits) == cnp.NPY_FLOAT32:
-        return float32(mean), grad
-    return float64(mean), grad
+    mean_f32 = <float>mean
+    return cnp.PyArray_ToScalar(<void*>&mean_f32 if cnp.PyArray_TYPE(logits) == cnp.NPY_FLOAT32 else <void*>&mean, logits), grad
