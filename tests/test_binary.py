@@ -356,18 +356,18 @@ class TestLayouts:
             assert result[1] is z
             assert_same_bits(result, (loss, grad))
 
-    def test_overlaps(self, backend, dtype):
+    @pytest.mark.parametrize("operand", [0, 1, 2])
+    def test_overlaps(self, backend, dtype, operand):
         """With the logits in part, with the targets and with a weight: as if there were none."""
-        for shift in (0, 1, 7, 600):
-            for operand in range(3):
-                memory = problem((3000,), dtype)[0]
-                arrays = [a.copy() for a in problem((2000,), dtype)[:3]]
-                arrays[operand] = memory[:2000]
-                expected = bce_and_grad(*(a.copy() for a in arrays), reduction="none")
-                out = memory[shift : shift + 2000]
-                result = bce_and_grad(*arrays, reduction="none", out=out)
-                assert result[1] is out
-                assert_same_bits(result, expected)
+        for shift, n_operands in itertools.product((0, 1, 7, 600), range(2 + operand // 2, 4)):
+            memory = problem((3000,), dtype)[0]
+            arrays = [array.copy() for array in problem((2000,), dtype)[:n_operands]]
+            arrays[operand] = memory[:2000]
+            expected = bce_and_grad(*(array.copy() for array in arrays))
+            out = memory[shift : shift + 2000]
+            result = bce_and_grad(*arrays, out=out)
+            assert result[1] is out
+            assert_same_bits(result, expected)
 
     def test_number_of_threads(self, compiled_backend, dtype, threads_for_small_problems):
         z, y, weight, _ = problem((300_001,), dtype)
