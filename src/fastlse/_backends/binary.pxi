@@ -41,7 +41,7 @@ cdef inline void binary_element(real z, real y, real weight, real pos_weight, St
     cdef real inverse = <real>1 / (total * (<real>2 + e))
     cdef real log_scaled = log1p_scaled(e_scaled, e, total * inverse)
     if weighted:
-        log_scaled = (for_one + for_zero) * log_scaled * weight
+        log_scaled = product(log_scaled, (for_one + for_zero) * weight)
         distance = distance * weight
     loss[0] = fma_of(log_scaled, unscale_of(z), distance)
     if weighted:
@@ -54,8 +54,8 @@ cdef inline void binary_element(real z, real y, real weight, real pos_weight, St
         inverse = fma_of(missing, inverse * <real>step.divisor, inverse)
         slope = fma_of(-along, e_scaled, against * scale_of(z))
         if weighted:
-            slope = slope * weight
-        slope = fma_of(slope * inverse, pick(z < 0, -unscale_of(z), unscale_of(z)), <real>0)
+            slope = product(slope, weight)
+        slope = product(product(slope, inverse), pick(z < 0, -unscale_of(z), unscale_of(z)))
         grad[0] = pick(weight == 0, <real>0, slope) if weighted else slope
 
 

@@ -53,6 +53,11 @@ cdef inline real fma_of(real a, real b, real c) noexcept nogil:
         return fma_f64(a, b, c)
 
 
+cdef inline real product(real a, real b) noexcept nogil:
+    """a b where that may be subnormal: to multiply costs a hundred cycles then, to multiply and add does not (Zen 3: 1.7 for 3.9 ns)."""
+    return fma_of(a, b, <real>0)
+
+
 cdef inline real scale_of(real like) noexcept nogil:
     """The scale of exp_scaled."""
     if real is float:
@@ -123,7 +128,7 @@ cdef inline real expit_of(real x) noexcept nogil:
     """
     cdef real e_scaled = exp_scaled(-magnitude(x))
     cdef real e = noticeable(e_scaled)
-    return fma_of(pick(x < 0, e_scaled, scale_of(x)) / (<real>1 + e), unscale_of(x), <real>0)
+    return product(pick(x < 0, e_scaled, scale_of(x)) / (<real>1 + e), unscale_of(x))
 
 
 cdef inline real softplus_of(real x) noexcept nogil:
