@@ -156,12 +156,13 @@ def binary_cross_entropy_with_logits_and_grad(
     The gradient is ``(1 - y) expit(z) - pos_weight y expit(-z)``, times the weight and, for a mean,
     over the number of elements. For targets of 0 and 1 it is within ``BINARY_GRADIENT_ULP`` ulp of
     the exact one for every logit, down to the smallest subnormal number: ``-expit(-z)`` for a
-    target of 1, never ``expit(z) - 1``. Between them it is a difference, which has that accuracy
-    relative to the larger of the two terms. Each of the weights may add an ulp.
+    target of 1, never ``expit(z) - 1``. Of another target in [0, 1] it is a difference, within an
+    ulp more than that of the larger of the two terms. Each of the weights may add an ulp.
 
-    A logit of +inf with target 1 and one of -inf with target 0 have gradient 0, the opposite 1 and
-    -1 in absolute terms of their weights; NaN gives NaN. Elements that are masked or of weight 0
-    have a gradient of exactly 0. Nothing is written to `out` before every argument was checked.
+    A logit of +inf with target 1 and one of -inf with target 0 have gradient 0; +inf with target 0
+    has 1 and -inf with target 1 has -1, times their weights; NaN gives NaN. Elements that are
+    masked or of weight 0 have a gradient of exactly 0. Nothing is written to `out` before every
+    argument was checked.
 
     Examples
     --------
