@@ -16,10 +16,14 @@ PUBLIC = [
     "LogSumExpState",
     "available_backends",
     "backend",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "expit",
     "get_num_threads",
     "log1mexp",
+    "log_expit",
     "log_softmax",
     "logcumsumexp",
     "logmeanexp",
@@ -32,14 +36,19 @@ PUBLIC = [
     "set_num_threads",
     "show_config",
     "softmax",
+    "softplus",
     "threads",
     "use_backend",
 ]
 OPERATIONS = [
     "LogSumExpState",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "expit",
     "log1mexp",
+    "log_expit",
     "log_softmax",
     "logcumsumexp",
     "logmeanexp",
@@ -50,6 +59,7 @@ OPERATIONS = [
     "segment_logsumexp",
     "segment_softmax",
     "softmax",
+    "softplus",
 ]
 SIGNATURES = {
     "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False, *, "
@@ -65,6 +75,13 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean')",
     "segment_logsumexp": "(x, segment_ids=None, num_segments=None, *, indptr=None, n_threads=None)",
     "segment_softmax": "(x, segment_ids=None, num_segments=None, *, indptr=None, n_threads=None)",
+    "binary_cross_entropy_with_logits": "(logits, target, weight=None, *, pos_weight=None, "
+    "reduction='mean', n_threads=None)",
+    "binary_cross_entropy_with_logits_and_grad": "(logits, target, weight=None, *, "
+    "pos_weight=None, reduction='mean', n_threads=None, out=None)",
+    "expit": "(x, *, out=None)",
+    "log_expit": "(x, *, out=None)",
+    "softplus": "(x, *, out=None)",
     "set_num_threads": "(n)",
     "get_num_threads": "()",
     "threads": "(n)",
@@ -173,6 +190,9 @@ def test_operations_say_more(name):
     for constant in named:
         modules = [module for module in vars(fastlse).values() if hasattr(module, constant)]
         assert 1 <= getattr(modules[0], constant) <= 6
+        modules = (fastlse.losses, fastlse.reductions, fastlse.binary, fastlse.elementwise)
+        module = next(module for module in modules if hasattr(module, constant))
+        assert 1 <= getattr(module, constant) <= 6
 
 
 def test_readme():

@@ -126,6 +126,29 @@ class Backend(Protocol):
     def logcumsumexp(self, x: Array, out: Array, exclusive: bool, n_threads: int) -> None: ...
     def log1mexp(self, x: Array, out: Array, n_threads: int) -> None: ...
     def logsubexp(self, x: Array, y: Array, out: Array, n_threads: int) -> None: ...
+    def elementwise_plain(
+        self, name: str, x: object, out: object, resolve: Callable[[int | None, int], int]
+    ) -> Any: ...
+    def elementwise(self, name: str, x: Array, out: Array, n_threads: int) -> None: ...
+    def binary_cross_entropy_plain(
+        self,
+        logits: object,
+        target: object,
+        want_grad: bool,
+        out: object,
+        resolve: Callable[[int | None, int], int],
+    ) -> tuple[Any, Array | None] | None: ...
+    def binary_cross_entropy(
+        self,
+        logits: Array,
+        target: Array,
+        loss: Array | None,
+        grad: Array | None,
+        weight: Array | None,
+        pos_weight: Array | None,
+        divisor: float,
+        n_threads: int,
+    ) -> Any: ...
 
 
 def _is_built(name: str) -> bool:

@@ -1,6 +1,10 @@
+from .numpy import binary_cross_entropy as binary_cross_entropy
+from .numpy import binary_cross_entropy_plain as binary_cross_entropy_plain
 from .numpy import check_target as check_target
 from .numpy import cross_entropy as cross_entropy
 from .numpy import cross_entropy_rows as cross_entropy_rows
+from .numpy import elementwise as elementwise
+from .numpy import elementwise_plain as elementwise_plain
 from .numpy import gradient_of_states as gradient_of_states
 from .numpy import log1mexp as log1mexp
 from .numpy import log_softmax as log_softmax
@@ -15,8 +19,8 @@ from .numpy import row_states as row_states
 from .numpy import segment_logsumexp as segment_logsumexp
 from .numpy import segment_softmax as segment_softmax
 from .numpy import softmax as softmax
-from .numpy import softmax_rows as softmax_rows
 from .numpy import softmax_of_states as softmax_of_states
+from .numpy import softmax_rows as softmax_rows
 
 FLAGS: str
 NAME: str

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _complex, _log_space, _scans, _segments, _states, _weighted
+from . import _complex, _log_space, _logistic, _scans, _segments, _states, _weighted
 from ._blocks import Array, row_blocks
 from ._rows import Rows, add_up, flushed, work_dtype
 
@@ -26,6 +26,12 @@ NAME = "numpy"
 
 # Error bounds are stated for the compiled kernels; NumPy's own exp costs this factor.
 ULP_FACTOR = 2
+
+# Elementwise work has no rows; it has a file of its own.
+elementwise = _logistic.elementwise
+elementwise_plain = _logistic.elementwise_plain
+binary_cross_entropy = _logistic.binary_cross_entropy
+binary_cross_entropy_plain = _logistic.binary_cross_entropy_plain
 
 
 def no_lane(*_arguments: Any) -> None:
