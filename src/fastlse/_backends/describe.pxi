@@ -82,6 +82,8 @@ cdef bint serves_across(const Job* job, const real* like) noexcept nogil:
     cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
     if batch.size < FEW_ROWS:
         return False
+    if (job.softcap > 0 or has_probabilities(job)) and job.layout.row.size > TILE_BYTES // TILE_STEP:
+        return False           # their tiles are whole ones
     if job.layout.row.size < (TILE_ROW_UNWRITTEN if job.out.data == NULL else TILE_ROW):
         return True
     return job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4
@@ -109,7 +111,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
     if job.across:
         job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes else lanes
-        job.states_at = tile_scratch(n, like)
+        job.states_at = tile_scratch(job, n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:
         job.batch_rows = short_batch(n, like)
@@ -118,7 +120,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.batch_rows = 1
         if job.out.data == NULL or job.out.contiguous_row:
             job.batch_rows = least(lanes, least(job.unit_rows, BATCH_BYTES // (n * <Py_ssize_t>sizeof(real)) + 1))
-        job.states_at = 2 * CHUNK * sizeof(real)
+        job.states_at = row_scratch(job, like)
         job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
     job.ahead = fetch_distance(job, like)

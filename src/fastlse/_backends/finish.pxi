@@ -27,8 +27,10 @@ cdef struct Ends:        # one entry for each lane
     double low[64]
     Py_ssize_t target[64]
     double logit[64]
-    double deficit[64]           # the sum of weight (max - x), for label smoothing
-    double class_weight[64]
+    double class_weight[64]      # of the target; 0 beside class probabilities, which are all pulls
+    double deficit[64]           # the sum of pull (max - x), where a pull is a class weight (label smoothing) or a class probability
+    double mass[64]              # the sum of the pulls, and the target's own
+    double own[64]
     double row_weight[64]
     double kept[64]
     # from these
@@ -191,22 +193,38 @@ cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcep
 cdef inline void open_loss(const Job* job, Ends* ends, int lane, Py_ssize_t row, const real* like) noexcept nogil:
     """What a loss needs to know of its row, the logit apart."""
     cdef const real* weight = <const real*>job.weight
-    cdef Py_ssize_t target = job.target[row]
+    cdef Py_ssize_t target = job.target[row] if job.target != NULL else -1
     cdef double row_weight = job.sample_weight[row] if job.sample_weight != NULL else 1
-    cdef bint kept = target != job.ignore_index and row_weight != 0
+    cdef bint kept = row_weight != 0 and (job.target == NULL or target != job.ignore_index)
     ends.target[lane] = target if kept else -1
     ends.kept[lane] = kept
     ends.row_weight[lane] = row_weight if kept else 0
-    ends.class_weight[lane] = weight[target] if kept and weight != NULL else 1
+    ends.class_weight[lane] = weight[target] if kept and weight != NULL and target >= 0 else 1
     ends.logit[lane] = 0
     ends.deficit[lane] = 0
+    ends.mass[lane] = job.weight_total
+    ends.own[lane] = ends.class_weight[lane]
+    if has_probabilities(job):
+        ends.class_weight[lane] = 0
+
+
+cdef inline double pull_scale(const Job* job) noexcept nogil:
+    """What the pulls count: the classes' weights share the smoothing, probabilities have it in them."""
+    return 1 if has_probabilities(job) else job.smoothing / job.layout.row.size
+
+
+cdef inline double log_sum(const Ends* ends, int lane) noexcept nogil:
+    """logsumexp, which the z-loss squares."""
+    return ends.max[lane] + (ends.log_high[lane] + ends.log_low[lane])
 
 
 cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nogil:
-    """loss = row_weight [(1 - eps) w_t (lse - x_t) + eps / K (sum of w (lse - x))], lse - x = (max - x) + log(1 + rest)."""
+    """loss = row_weight [(1 - eps) w_t (lse - x_t) + scale (sum of pull (lse - x)) + z lse^2], lse - x = (max - x) + log(1 + rest)."""
     cdef Pair gap, sum
-    cdef double likelihood, smooth, loss
-    cdef double share = job.smoothing / job.layout.row.size
+    cdef double likelihood, spread, loss
+    cdef double scale = pull_scale(job)
+    cdef double smoothing = job.smoothing
+    cdef double z_loss = job.z_loss
     cdef int lane
     for lane in range(count):
         gap = two_sum(ends.max[lane], -ends.logit[lane])
@@ -214,27 +232,32 @@ cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nog
         likelihood = sum.high if is_infinite(ends.logit[lane]) else sum.high + (sum.low + (gap.low + ends.log_low[lane]))
         likelihood = likelihood + (ends.max[lane] - ends.max[lane])       # NaN for a row without a finite maximum
         loss = ends.class_weight[lane] * likelihood
-        if job.smoothing > 0:
-            smooth = share * (ends.deficit[lane] + job.weight_total * (ends.log_high[lane] + ends.log_low[lane]))
-            loss = (1 - job.smoothing) * loss + smooth
+        # without branches, or the loop does not vectorise; where they have nothing to say these terms are exact zeros
+        spread = scale * (ends.deficit[lane] + ends.mass[lane] * (ends.log_high[lane] + ends.log_low[lane]))
+        loss = (1 - smoothing) * loss + spread + z_loss * log_sum(<const Ends*>ends, lane) * log_sum(<const Ends*>ends, lane)
         ends.value[lane] = ends.row_weight[lane] * loss if ends.kept[lane] != 0 else 0
 
 
 cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
-    """d loss / d x_c = row_scale [A p_c - (1 - eps) w_t (c == t) - eps / K w_c], A = (1 - eps) w_t + eps / K sum(w)."""
-    cdef double share = job.smoothing / job.layout.row.size
-    cdef double row_scale, height, others, e_target, entry, floor, not_a_number
+    """d loss / d x_c = row_scale [(A + z') p_c - (1 - eps) w_t (c == t) - scale pull_c], A = (1 - eps) w_t + scale mass, z' = 2 z lse."""
+    cdef double scale = pull_scale(job)
+    cdef double smoothing = job.smoothing
+    cdef double z_loss = job.z_loss
+    cdef double grad_scale = job.grad_scale
+    cdef double row_scale, height, steepness, others, e_target, entry, floor, not_a_number
     cdef bint zero
     cdef int lane
     for lane in range(count):
-        row_scale = ends.row_weight[lane] * job.grad_scale
-        height = (1 - job.smoothing) * ends.class_weight[lane] + share * job.weight_total
+        row_scale = ends.row_weight[lane] * grad_scale
+        height = (1 - smoothing) * ends.class_weight[lane] + scale * ends.mass[lane]
+        steepness = 2 * z_loss * log_sum(<const Ends*>ends, lane)
+        height = height + steepness
         not_a_number = ends.max[lane] - ends.max[lane]
         ends.shift[lane] = finite_or_zero(ends.max[lane])
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
         e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
         others = ((1 - e_target) + ends.high[lane]) + ends.low[lane]
-        entry = row_scale * (share * (job.weight_total - ends.class_weight[lane]) - height * (others * ends.inverse[lane]))
+        entry = row_scale * (scale * (ends.mass[lane] - ends.own[lane]) + steepness - height * (others * ends.inverse[lane]))
         entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
@@ -242,7 +265,7 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         # never so low, with great weights, that what exp_scaled makes of -inf passes
         floor = ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
         ends.floor[lane] = NAN_F64 if zero else pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
-        ends.offset[lane] = 0 if zero else row_scale * share
+        ends.offset[lane] = 0 if zero else row_scale * scale
         ends.target_entry[lane] = 0 if zero else entry
 
 

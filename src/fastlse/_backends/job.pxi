@@ -13,7 +13,7 @@ cdef struct Job:
     Operand x
     Operand out            # the rows of results: softmax, log-softmax or gradient
     Operand where
-    Operand factor         # b of logsumexp
+    Operand factor         # b of logsumexp; a loss's class probabilities
     void* lse              # one number for each row, in x's type, as is `loss`; NULL for neither. STATE: three float64
     # losses only
     void* loss
@@ -23,6 +23,8 @@ cdef struct Job:
     int64_t ignore_index
     double smoothing
     double weight_total    # the sum of the class weights
+    double z_loss
+    double softcap         # 0: none
     double grad_scale
     # how it is carried out
     bint needs_x           # x must outlast the sums: the exponentials may not be stored over it
@@ -34,3 +36,12 @@ cdef struct Job:
     Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0
     Py_ssize_t states_at   # where the block states begin in a thread's scratch
     Py_ssize_t scratch_size
+
+
+cdef inline bint has_probabilities(const Job* job) noexcept nogil:
+    return job.mode == LOSS and job.factor.data != NULL
+
+
+cdef inline bint has_pulls(const Job* job) noexcept nogil:
+    """Whether a loss draws more classes than the target's own: by smoothing or by class probabilities."""
+    return job.mode == LOSS and (job.smoothing > 0 or job.factor.data != NULL)

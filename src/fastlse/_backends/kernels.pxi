@@ -247,11 +247,12 @@ def check_target(cnp.ndarray target, Py_ssize_t n_classes, weight, sample_weight
     return invalid, kept
 
 
-def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sample_weight, int64_t ignore_index,
-                  double label_smoothing, double grad_scale, int n_threads):
+def cross_entropy(cnp.ndarray logits, target, probabilities, loss, grad, weight, sample_weight, int64_t ignore_index,
+                  double label_smoothing, double z_loss, double softcap, double grad_scale, int n_threads):
     cdef Job job
-    describe(&job, LOSS, logits, 1, grad, None)
-    job.target = <const int64_t*>cnp.PyArray_DATA(target)
+    describe(&job, LOSS, logits, 1, grad, None, probabilities)
+    if target is not None:
+        job.target = <const int64_t*>cnp.PyArray_DATA(target)
     if loss is not None:
         job.loss = cnp.PyArray_DATA(loss)
     if weight is not None:
@@ -260,6 +261,8 @@ def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sa
         job.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
     job.ignore_index = ignore_index
     job.smoothing = label_smoothing
+    job.z_loss = z_loss
+    job.softcap = softcap
     job.weight_total = total_weight(weights_of(weight), job.layout.row.size)
     job.grad_scale = grad_scale
     return run_for(&job, logits, n_threads)

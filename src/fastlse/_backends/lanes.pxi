@@ -137,29 +137,103 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
         i += count
 
 
-cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* weight, bint short_row,
+cdef inline real deficit_of(real x, real shift, real pull) noexcept nogil:
+    """pull (shift - x); what draws nothing lacks nothing, even at -inf."""
+    return pick(pull == 0, <real>0, pull * (shift - x))
+
+
+cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* pull, bint short_row,
                                  Sum* sum) noexcept nogil:
-    """Add weight * (shift - x), which label smoothing needs; weight NULL stands for ones."""
+    """Add pull * (shift - x); pull NULL stands for ones."""
     cdef int lanes = 64 if real is float else 32
     cdef real term[64]
+    cdef Sum local = sum[0]            # which nothing else can point to
     cdef Py_ssize_t i = 0
-    cdef int lane, count
-    while i < n:
-        count = <int>(n - i) if n - i < lanes else lanes
-        if count < lanes:
+    cdef int lane
+    while i + lanes <= n:
+        if pull == NULL:
             for lane in range(lanes):
-                term[lane] = 0
-        if weight == NULL:
-            for lane in range(count):
                 term[lane] = shift - x[i + lane]
         else:
-            for lane in range(count):
-                term[lane] = pick(weight[i + lane] == 0, <real>0, weight[i + lane] * (shift - x[i + lane]))
-        if short_row:
-            add_short(<const real*>term, sum)
-        else:
-            add_group(<const real*>term, sum)
+            for lane in range(lanes):
+                term[lane] = deficit_of(x[i + lane], shift, pull[i + lane])
+        add_group(<const real*>term, &local)
         i += lanes
+    if i < n:
+        for lane in range(lanes):
+            term[lane] = 0
+        for lane in range(<int>(n - i)):
+            term[lane] = deficit_of(x[i + lane], shift, pull[i + lane] if pull != NULL else 1)
+        if short_row:
+            add_short(<const real*>term, &local)
+        else:
+            add_group(<const real*>term, &local)
+    sum[0] = local
+
+
+cdef inline void run_cap(real* x, Py_ssize_t n, real softcap, real* slope) noexcept nogil:
+    """x becomes softcap tanh(x / softcap), of slope 1 - tanh^2. Both lie in scratch: its last step may go beyond n."""
+    cdef int width = 32 if real is float else 16
+    cdef real inverse = <real>1 / softcap
+    cdef real y[32]
+    cdef real dy[32]
+    cdef TanhF32 f32
+    cdef TanhF64 f64
+    cdef Py_ssize_t i = 0
+    cdef int j
+    while i < n:
+        for j in range(width):
+            if real is float:
+                f32 = tanh_f32(x[i + j] * inverse)
+                y[j] = softcap * f32.tanh
+                dy[j] = f32.slope
+            else:
+                f64 = tanh_f64(x[i + j] * inverse)
+                y[j] = softcap * f64.tanh
+                dy[j] = f64.slope
+        for j in range(width):
+            x[i + j] = y[j]
+            slope[i + j] = dy[j]
+        i += width
+
+
+cdef inline real through_cap(real gradient, real slope) noexcept nogil:
+    cdef real product = gradient * slope
+    return pick(<real>fabs(product) < real_of(smallest(&slope), &slope), <real>0, product)
+
+
+cdef inline void run_slope(real* gradient, const real* slope, Py_ssize_t n) noexcept nogil:
+    """The gradient through the cap; what would be subnormal is 0."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        gradient[i] = through_cap(gradient[i], slope[i])
+
+
+cdef inline real smoothed(real probability, real kept, real share) noexcept nogil:
+    return kept * probability + share
+
+
+cdef inline void run_pulls(real* pull, Py_ssize_t n, const real* weight, double smoothing, double share) noexcept nogil:
+    """Class probabilities become what draws each class: weight ((1 - smoothing) probability + share); weight NULL stands for ones."""
+    cdef real kept = real_of(1 - smoothing, pull)
+    cdef real each = real_of(share, pull)
+    cdef Py_ssize_t i
+    for i in range(n):
+        pull[i] = smoothed(pull[i], kept, each)
+    if weight != NULL:
+        for i in range(n):
+            pull[i] *= weight[i]
+
+
+cdef inline void run_sum_pulls(const real* pull, Py_ssize_t n, bint short_row, Sum* sum) noexcept nogil:
+    cdef real term[16]
+    cdef int lane
+    if not short_row:
+        run_sum(pull, n, sum)
+        return
+    for lane in range(16):
+        term[lane] = pull[lane] if lane < n else <real>0
+    add_short(<const real*>term, sum)
 
 
 cdef inline real flushed(real e, real floor) noexcept nogil:

@@ -16,10 +16,13 @@ cdef struct Row:
     Py_ssize_t index
     const char* x
     const char* where
+    const char* factor
     char* out
     Py_ssize_t gathered      # the start of the chunk that lies in x_scratch, -1 for none
     char* x_scratch          # CHUNK elements each
     char* out_scratch
+    char* slope_scratch      # of the softcap, for the elements in x_scratch
+    char* pull_scratch
 
 
 cdef inline Py_ssize_t block_length(const real* like) noexcept nogil:
@@ -34,32 +37,64 @@ cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const 
     row.index = index
     row.x = job.x.data + offset_of(&job.layout.batch, job.x.batch_stride, index)
     row.where = NULL
+    row.factor = NULL
     row.out = NULL
     if job.where.data != NULL:
         row.where = job.where.data + offset_of(&job.layout.batch, job.where.batch_stride, index)
+    if job.factor.data != NULL:
+        row.factor = job.factor.data + offset_of(&job.layout.batch, job.factor.batch_stride, index)
     if job.out.data != NULL:
         row.out = job.out.data + offset_of(&job.layout.batch, job.out.batch_stride, index)
     row.gathered = -1
     row.x_scratch = scratch
     row.out_scratch = scratch + CHUNK * sizeof(real)
+    row.slope_scratch = scratch + 2 * CHUNK * sizeof(real)
+    row.pull_scratch = scratch + 3 * CHUNK * sizeof(real)
     return row
 
 
+cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept nogil:
+    """Bytes that open_row shares out."""
+    return (4 if job.softcap > 0 or has_probabilities(job) else 2) * CHUNK * <Py_ssize_t>sizeof(real)
+
+
 cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
-    """Elements start .. start + count of the row as one run; what the mask leaves out is -inf."""
+    """Elements start .. start + count of the row as one run, capped; what the mask leaves out is -inf."""
     cdef real* scratch = <real*>row.x_scratch
-    if job.x.contiguous_row and row.where == NULL:
+    if job.x.contiguous_row and row.where == NULL and job.softcap == 0:
         return <const real*>row.x + start
     if row.gathered != start:
         gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
+        if job.softcap > 0:
+            run_cap(scratch, count, real_of(job.softcap, like), <real*>row.slope_scratch)
         row.gathered = start
     return scratch
 
 
+cdef inline double logit_at(const Job* job, const char* x, const real* like) noexcept nogil:
+    """One element, capped."""
+    cdef real value = load(x, job.x.swapped, like)
+    return capped(value, real_of(job.softcap, like)) if job.softcap > 0 else value
+
+
 cdef inline double element(const Job* job, const Row* row, Py_ssize_t index, const real* like) noexcept nogil:
-    return load(row.x + offset_of(&job.layout.row, job.x.row_stride, index), job.x.swapped, like)
+    return logit_at(job, row.x + offset_of(&job.layout.row, job.x.row_stride, index), like)
+
+
+cdef inline const real* fetch_pulls(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
+    """What draws classes start .. start + count; NULL for ones."""
+    cdef const real* weight = <const real*>job.weight
+    cdef real* pull = <real*>row.pull_scratch
+    weight = weight + start if weight != NULL else NULL
+    if not has_probabilities(job):
+        return weight
+    if job.factor.contiguous_row and weight == NULL and job.smoothing == 0:
+        return <const real*>row.factor + start
+    gather(&job.factor, &job.layout.row, row.factor, start, count, pull, 1)
+    run_pulls(pull, count, weight, job.smoothing, job.smoothing / job.layout.row.size)
+    return pull
 
 
 cdef inline Py_ssize_t block_max(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t stop, RowState* state,
@@ -110,21 +145,35 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         state.low = 0
 
 
-cdef inline double row_deficit(const Job* job, Row* row, double max, const real* like) noexcept nogil:
-    """The sum of weight (max - x) over the row."""
-    cdef Sum sum
+cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, double max, Py_ssize_t position,
+                           const real* like) noexcept nogil:
+    """What a loss needs of the pulls, given the row's maximum and where it stands (-1: nowhere, or not known)."""
+    cdef Sum deficit, mass
     cdef const real* x
-    cdef const real* weight = <const real*>job.weight
+    cdef const real* pull
+    cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t count
-    clear(&sum)
-    while at < job.layout.row.size:
-        count = least(CHUNK, job.layout.row.size - at)
+    if not has_pulls(job):
+        return
+    clear(&deficit)
+    clear(&mass)
+    while at < n:
+        count = least(CHUNK, n - at)
         x = fetch(job, row, at, count, like)
-        run_sum_deficit(x, count, real_of(max, like), weight + at if weight != NULL else NULL,
-                        job.layout.row.size <= SHORT_SUM, &sum)
+        pull = fetch_pulls(job, row, at, count, like)
+        run_sum_deficit(x, count, real_of(max, like), pull, n <= SHORT_SUM, &deficit)
+        if has_probabilities(job):
+            run_sum_pulls(pull, count, n <= SHORT_SUM, &mass)
+            if at <= position < at + count:
+                ends.own[lane] = pull[position - at]
         at += count
-    return settled_total(&sum, like)
+    ends.deficit[lane] = settled_total(&deficit, like)
+    if has_probabilities(job):
+        # the maximum's entry of the gradient is written as a target's: of a confident row p - q is mostly cancelled
+        ends.mass[lane] = settled_total(&mass, like)
+        ends.target[lane] = position
+        ends.logit[lane] = max
 
 
 cdef inline double share_of_block(double block_max, double max) noexcept nogil:
@@ -147,30 +196,32 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
     cdef real floor = real_of(ends.floor[lane] / share, like)
     cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
-    cdef const real* weight = <const real*>job.weight
     cdef const real* e
     cdef real* to
+    cdef bint apart = not job.out.contiguous_row or job.softcap > 0       # x may lie where the results go, and its slope is asked for
     cdef Py_ssize_t target = ends.target[lane]
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count
     while at < stop:
         count = least(CHUNK, stop - at)
-        to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
+        to = <real*>row.out_scratch if apart else <real*>row.out + at
         if job.mode == LOG_SOFTMAX:
             run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
         else:
             if kept == NULL:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, to)
             e = kept + at if kept != NULL else to
-            if job.smoothing > 0:
-                run_scale_minus(e, count, scale, floor, offset, weight + at if weight != NULL else NULL, to)
+            if has_pulls(job):
+                run_scale_minus(e, count, scale, floor, offset, fetch_pulls(job, row, at, count, like), to)
             else:
                 run_scale(e, count, scale, floor, to)
             if at <= target < at + count:
                 to[target - at] = real_of(ends.target_entry[lane], like)
+            if job.softcap > 0:
+                run_slope(to, <const real*>row.slope_scratch, count)
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, at, count, masked, to, 1)
-        if not job.out.contiguous_row:
+        if apart:
             scatter(<const real*>to, 1, &job.out, &job.layout.row, row.out, at, count)
         at += count
 
@@ -190,9 +241,9 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x:
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x or job.softcap > 0:
         return NULL
-    if job.n_blocks > 1 and job.smoothing > 0:     # whose sum is taken when the row's maximum is known
+    if job.n_blocks > 1 and has_pulls(job):        # whose sum is taken when the row's maximum is known
         return NULL
     if job.out.contiguous_row:
         return <real*>row.out
@@ -233,8 +284,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
     cdef Py_ssize_t block, position
     if job.n_blocks == 1:
         position = block_max(job, row, 0, n, &state, like)
-        if job.smoothing > 0:
-            ends.deficit[lane] = row_deficit(job, row, state.max, like)     # before the exponentials may overwrite x
+        sum_pulls(job, row, ends, lane, state.max, position, like)      # before the exponentials may overwrite x
         block_sum(job, row, 0, n, position, keep_at(job, <const Row*>row, like), &state, like)
     else:
         if n_threads > 1:
@@ -244,8 +294,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
             for block in range(job.n_blocks):
                 store_block_state(job, row.index, block, scratch, states, like)
         state = merge_states(<const RowState*>states, 1, job.n_blocks)
-        if job.smoothing > 0:
-            ends.deficit[lane] = row_deficit(job, row, state.max, like)
+        sum_pulls(job, row, ends, lane, state.max, -1, like)
     set_state(ends, lane, state)
 
 

@@ -124,7 +124,7 @@ cdef void process_task(const Job* whole, const int64_t* indptr, Py_ssize_t first
 
 cdef Py_ssize_t most_scratch(const Job* whole, const int64_t* indptr, Py_ssize_t n_segments, const real* like) noexcept nogil:
     cdef Job job = whole[0]
-    cdef Py_ssize_t most = tile_scratch(SHORT_SEGMENT, like)
+    cdef Py_ssize_t most = tile_scratch(whole, SHORT_SEGMENT, like)
     cdef Py_ssize_t index
     for index in range(n_segments):
         if open_segment(whole, &job, indptr, index, like) and job.scratch_size > most:

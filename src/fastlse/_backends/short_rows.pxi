@@ -25,8 +25,8 @@ cdef inline Py_ssize_t short_batch(Py_ssize_t n, const real* like) noexcept nogi
 
 
 cdef inline Py_ssize_t short_scratch(Py_ssize_t n, Py_ssize_t batch_rows, const real* like) noexcept nogil:
-    """Bytes that open_short_row shares out."""
-    return 2 * batch_rows * padded(n, like) * <Py_ssize_t>sizeof(real)
+    """Bytes that open_short_row shares out: for the exponentials, the elements, their slopes, one row of pulls."""
+    return (3 * batch_rows + 1) * padded(n, like) * <Py_ssize_t>sizeof(real)
 
 
 cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char* scratch, const real* like) noexcept nogil:
@@ -35,6 +35,8 @@ cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char*
     cdef Row row = open_row(job, first + lane, scratch, like)
     row.out_scratch = scratch + lane * size
     row.x_scratch = scratch + (job.batch_rows + lane) * size
+    row.slope_scratch = scratch + (2 * job.batch_rows + lane) * size
+    row.pull_scratch = scratch + 3 * job.batch_rows * size
     return row
 
 
@@ -82,8 +84,7 @@ cdef inline void short_maxima(const Job* job, Row* rows, int count, Ends* ends, 
                 continue
             ends.logit[lane] = element(job, <const Row*>&rows[lane], ends.target[lane], like)
         ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &position[lane])
-        if job.smoothing > 0:
-            ends.deficit[lane] = row_deficit(job, &rows[lane], ends.max[lane], like)
+        sum_pulls(job, &rows[lane], ends, lane, ends.max[lane], position[lane], like)
 
 
 cdef inline void short_exponentials(const Job* job, Row* rows, int count, const Ends* ends, const Py_ssize_t* position,

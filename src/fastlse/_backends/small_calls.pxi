@@ -22,6 +22,8 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.sample_weight = NULL
     job.ignore_index = -1
     job.smoothing = 0
+    job.z_loss = 0
+    job.softcap = 0
     job.needs_x = False
     job.ahead = 0
     job.n_blocks = 1

@@ -1,11 +1,11 @@
 # One sweep over the elements of arrays of one shape: what expit, log_expit, softplus and the binary loss have in common. An array
-# that is one C-contiguous run is used where it lies, any other goes through a scratch of PIECE elements.
+# that is one C-contiguous run is used where it lies, any other goes through a scratch of SWEEP_PIECE elements.
 
 cdef extern from *:
     """
-    #define PIECE 512
+    #define SWEEP_PIECE 512
     """
-    const Py_ssize_t PIECE
+    const Py_ssize_t SWEEP_PIECE
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_Scalar(void* value, cnp.dtype dtype, object base)
@@ -42,7 +42,7 @@ cdef void sweep_scattered(const Sweep* sweep, Py_ssize_t start, Py_ssize_t stop,
     cdef Py_ssize_t count
     cdef int role
     while start < stop:
-        count = least(PIECE, stop - start)
+        count = least(SWEEP_PIECE, stop - start)
         for role in range(<int>N_ROLES):
             at[role] = NULL
             if sweep.operand[role].data != NULL:

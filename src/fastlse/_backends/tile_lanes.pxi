@@ -19,7 +19,24 @@ cdef inline void lane_deficit(const real* x, const real* max, real weight, real*
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        term[lane] = pick(weight == 0, <real>0, weight * (max[lane] - x[lane]))
+        term[lane] = deficit_of(x[lane], max[lane], weight)
+
+
+cdef inline void lane_pull_deficit(const real* x, const real* max, const real* pull, real* term) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        term[lane] = deficit_of(x[lane], max[lane], pull[lane])
+
+
+cdef inline void lane_pulls(real* pull, real weight, double smoothing, double share) noexcept nogil:
+    """run_pulls for the lanes of one class."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real kept = real_of(1 - smoothing, pull)
+    cdef real each = real_of(share, pull)
+    cdef int lane
+    for lane in range(lanes):
+        pull[lane] = smoothed(pull[lane], kept, each) * weight
 
 
 cdef inline void lane_exp_pair(const real* x, const real* y, const real* shift, real* e_x, real* e_y) noexcept nogil:
@@ -120,6 +137,21 @@ cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor,
     cdef int lane
     for lane in range(lanes):
         e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * weight
+
+
+cdef inline void lane_scale_minus_pull(real* e, const real* scale, const real* floor, const real* offset,
+                                       const real* pull) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * pull[lane]
+
+
+cdef inline void lane_slope(real* gradient, const real* slope) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        gradient[lane] = through_cap(gradient[lane], slope[lane])
 
 
 cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:

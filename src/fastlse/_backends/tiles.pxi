@@ -20,6 +20,8 @@ cdef struct Tile:
     bint out_adjacent
     char* x_scratch              # the tile, or one group of it
     char* out_scratch
+    char* slope_scratch          # of the softcap, for x_scratch
+    char* pull_scratch           # what draws the classes, where it differs from row to row
     char* parts                  # the sums: 16 x LANES doubles
     Py_ssize_t x_offset[64]
     Py_ssize_t where_offset[64]
@@ -57,12 +59,14 @@ cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int cou
     tile.count = count
     tile.resident = job.layout.row.size * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES
     tile.gathered = False
-    tile.x_adjacent = adjacent(job, &job.x, first, count) and job.where.data == NULL and count == lanes
+    tile.x_adjacent = adjacent(job, &job.x, first, count) and job.where.data == NULL and count == lanes and job.softcap == 0
     tile.out_adjacent = job.out.data != NULL and adjacent(job, &job.out, first, count) and count == lanes
     tile_rows = job.layout.row.size if tile.resident else lanes
     tile.parts = scratch
     tile.x_scratch = scratch + 16 * lanes * sizeof(double)
     tile.out_scratch = tile.x_scratch + tile_rows * lanes * sizeof(real)
+    tile.slope_scratch = tile.out_scratch + tile_rows * lanes * sizeof(real)
+    tile.pull_scratch = tile.slope_scratch + tile_rows * lanes * sizeof(real)
     # the first lane's offset says all where rows lie at one distance and nobody asks for a single element
     regular = job.mode != LOSS and job.where.data == NULL
     lane_offsets(&job.layout.batch, job.x.batch_stride, first,
@@ -74,11 +78,12 @@ cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int cou
                      1 if tile.out_adjacent or is_matrix(job, &job.out) else count, tile.out_offset)
 
 
-cdef inline Py_ssize_t tile_scratch(Py_ssize_t n, const real* like) noexcept nogil:
+cdef inline Py_ssize_t tile_scratch(const Job* job, Py_ssize_t n, const real* like) noexcept nogil:
     """Bytes that open_tile shares out."""
+    cdef int n_tiles = 4 if job.softcap > 0 or has_probabilities(job) else 2
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t tile_rows = n if n * lanes * <Py_ssize_t>sizeof(real) <= TILE_BYTES else lanes
-    return 16 * lanes * sizeof(double) + 2 * tile_rows * lanes * sizeof(real)
+    return 16 * lanes * sizeof(double) + n_tiles * tile_rows * lanes * sizeof(real)
 
 
 cdef inline void prefetch_lanes(const char* lanes_at) noexcept nogil:
@@ -98,18 +103,34 @@ cdef inline void prefetch_rows(const Job* job, const char* row, int lanes) noexc
             at += 64
 
 
+cdef inline void gather_lanes(const Job* job, const Operand* operand, const Py_ssize_t* offset, const Tile* tile, Py_ssize_t start,
+                              Py_ssize_t count, real* to) noexcept nogil:
+    """Elements start .. start + count of every row of an operand: element i of lane l at to[i * LANES + l]."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const char* neighbours
+    cdef Py_ssize_t i
+    cdef int lane
+    if is_matrix(job, operand):
+        transpose_in(<const real*>(operand.data + offset[0]) + start, operand.batch_stride[0] // <Py_ssize_t>sizeof(real),
+                     to, tile.count, count)
+    elif adjacent(job, operand, tile.first, tile.count) and tile.count == lanes:
+        neighbours = operand.data + offset[0]
+        for i in range(count):
+            lane_copy(<const real*>(neighbours + (start + i) * run_stride(&job.layout.row, operand.row_stride)), to + i * lanes)
+    else:
+        for lane in range(tile.count):
+            gather(operand, &job.layout.row, operand.data + offset[lane], start, count, to + lane, lanes)
+
+
 cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, real* to) noexcept nogil:
-    """Elements start .. start + count of every row: element i of lane l at to[i * LANES + l]."""
+    """gather_lanes of x; what the mask leaves out is -inf."""
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
         prefetch_rows(job, job.x.data + tile.x_offset[0], lanes)
-        transpose_in(<const real*>(job.x.data + tile.x_offset[0]) + start, job.x.batch_stride[0] // <Py_ssize_t>sizeof(real),
-                     to, tile.count, count)
-        return
-    for lane in range(tile.count):
-        gather(&job.x, &job.layout.row, job.x.data + tile.x_offset[lane], start, count, to + lane, lanes)
-        if job.where.data != NULL:
+    gather_lanes(job, &job.x, <const Py_ssize_t*>tile.x_offset, <const Tile*>tile, start, count, to)
+    if job.where.data != NULL:
+        for lane in range(tile.count):
             fill_masked(&job.where, &job.layout.row, job.where.data + tile.where_offset[lane], start, count,
                         real_of(-INF_F64, to), to + lane, lanes)
 
@@ -125,6 +146,8 @@ cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t star
     if tile.resident:
         if not tile.gathered:
             gather_tile(job, tile, 0, job.layout.row.size, <real*>tile.x_scratch)
+            if job.softcap > 0:
+                run_cap(<real*>tile.x_scratch, job.layout.row.size * lanes, real_of(job.softcap, like), <real*>tile.slope_scratch)
             tile.gathered = True
         return tile.x_scratch + start * step[0]
     gather_tile(job, tile, start, count, <real*>tile.x_scratch)
@@ -199,14 +222,33 @@ cdef inline void tile_nan(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
         at += count
 
 
-cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, bint of_deficit, const real* shift,
+cdef enum Terms:
+    EXPONENTIALS
+    DEFICITS
+    PULLS
+
+
+cdef inline void other_term(const Job* job, const Tile* tile, Terms terms, const char* rows, const real* shift, Py_ssize_t i,
+                            real* term) noexcept nogil:
+    """A term of class i for every lane, for sums of other things than exponentials."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* weight = <const real*>job.weight
+    cdef const real* pull = <const real*>tile.pull_scratch + i * lanes
+    if terms == PULLS:
+        lane_copy(pull, term)
+    elif has_probabilities(job):
+        lane_pull_deficit(<const real*>rows, shift, pull, term)
+    else:
+        lane_deficit(<const real*>rows, shift, weight[i] if weight != NULL else 1, term)
+
+
+cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, Terms terms, const real* shift,
                           const real* position, char* e_out, Py_ssize_t e_step) noexcept nogil:
     """Each lane's sum over elements start .. stop, into the first row of `parts` (float64: its low part into row 8).
 
     Either of exp_scaled(x - shift) without the element at `position`; the exponentials of element i then go to
-    e_out + i * e_step, unless e_out is NULL. Or, of_deficit, of weight (shift - x).
+    e_out + i * e_step, unless e_out is NULL. Or of pull (shift - x), or of the pulls.
     """
-    cdef const real* weight = <const real*>job.weight
     cdef int lanes = 64 if real is float else 32
     cdef int width = 4 if stop - start <= SHORT_SUM else 16 if real is float else 8
     cdef bint afar = (stop - start) * TILE_STEP > TILE_BYTES       # what the maxima were taken from is not in L2 any more
@@ -228,12 +270,12 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
             if afar and e_out != NULL and e_step > TILE_STEP:
                 for q in range(quarters):
                     prefetch_lanes(e_out + (at + lanes + j + q * width) * e_step)
-            if not of_deficit:
+            if terms == EXPONENTIALS:
                 lane_exps(rows + j * step, width * step, quarters, shift, quarter)
             for q in range(quarters):
                 i = j + q * width
-                if of_deficit:
-                    lane_deficit(<const real*>(rows + i * step), shift, weight[at + i] if weight != NULL else 1, quarter[q])
+                if terms != EXPONENTIALS:
+                    other_term(job, <const Tile*>tile, terms, rows + i * step, shift, at + i, quarter[q])
                     continue
                 if e_out != NULL:
                     lane_copy(<const real*>quarter[q], <real*>(e_out + (at + i) * e_step))
@@ -256,20 +298,50 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     lane_total(parts, <int>least(width, stop - start), shift)
 
 
-cdef inline void tile_deficit(const Job* job, Tile* tile, Ends* ends, const real* like) noexcept nogil:
-    """row_deficit for every lane."""
+cdef inline void settle_parts(const Tile* tile, double* total, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef const double* parts = <const double*>tile.parts
-    cdef real max[64]
     cdef Pair sum
     cdef int lane
     for lane in range(lanes):
-        max[lane] = real_of(ends.max[lane], like)
-    tile_sum(job, tile, 0, job.layout.row.size, True, <const real*>max, <const real*>NULL, NULL, 0)
-    for lane in range(lanes):
         sum.high = parts[lane]
         sum.low = 0 if real is float else parts[8 * lanes + lane]
-        ends.deficit[lane] = settle(sum)
+        total[lane] = settle(sum)
+
+
+cdef void gather_pulls(const Job* job, Tile* tile, const real* like) noexcept nogil:
+    """The class probabilities as a tile of pulls."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef const real* weight = <const real*>job.weight
+    cdef real* pull = <real*>tile.pull_scratch
+    cdef Py_ssize_t offset[64]
+    cdef Py_ssize_t i
+    lane_offsets(&job.layout.batch, job.factor.batch_stride, tile.first, tile.count, offset)
+    gather_lanes(job, &job.factor, <const Py_ssize_t*>offset, tile, 0, n, pull)
+    if weight != NULL or job.smoothing > 0:
+        for i in range(n):
+            lane_pulls(pull + i * lanes, weight[i] if weight != NULL else 1, job.smoothing, job.smoothing / n)
+
+
+cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* ends, const real* like) noexcept nogil:
+    """sum_pulls for every lane."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real max[64]
+    cdef const real* pull = <const real*>tile.pull_scratch
+    cdef int lane
+    for lane in range(lanes):
+        max[lane] = real_of(ends.max[lane], like)
+    if has_probabilities(job):
+        gather_pulls(job, tile, like)
+        tile_sum(job, tile, 0, job.layout.row.size, PULLS, <const real*>max, <const real*>NULL, NULL, 0)
+        settle_parts(<const Tile*>tile, ends.mass, like)
+        for lane in range(tile.count):
+            ends.logit[lane] = ends.max[lane]
+            ends.target[lane] = <Py_ssize_t>position[lane] if ends.kept[lane] != 0 else -1
+            ends.own[lane] = pull[ends.target[lane] * lanes + lane] if ends.target[lane] >= 0 else 0
+    tile_sum(job, tile, 0, job.layout.row.size, DEFICITS, <const real*>max, <const real*>NULL, NULL, 0)
+    settle_parts(<const Tile*>tile, ends.deficit, like)
 
 
 cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
@@ -288,13 +360,13 @@ cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssi
         ends.max[lane] = shift[lane]
         infinite |= shift[lane] == real_of(INF_F64, like)
         shift[lane] = pick(is_infinite(shift[lane]), <real>0, shift[lane])
-    if job.smoothing > 0 and job.n_blocks == 1:
-        tile_deficit(job, tile, ends, like)        # before e_out may overwrite x
+    if has_pulls(job) and job.n_blocks == 1:
+        tile_pulls(job, tile, <const real*>position, ends, like)        # before e_out may overwrite x
     if infinite:
         tile_nan(job, tile, start, stop, ends, like)
         for lane in range(lanes):
             marker[lane] = ends.high[lane]
-    tile_sum(job, tile, start, stop, False, <const real*>shift, <const real*>position, e_out, e_step)
+    tile_sum(job, tile, start, stop, EXPONENTIALS, <const real*>shift, <const real*>position, e_out, e_step)
     for lane in range(lanes):
         if real is float:
             ends.high[lane] = parts[lane] * unscale(like)
@@ -309,6 +381,14 @@ cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssi
             if ends.max[lane] == INF_F64:
                 ends.high[lane] = marker[lane]
                 ends.low[lane] = 0
+
+
+cdef inline real entry_at_target(const Job* job, const Tile* tile, const Ends* ends, int lane, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef real entry = real_of(ends.target_entry[lane], like)
+    if job.softcap > 0:
+        return through_cap(entry, (<const real*>tile.slope_scratch)[ends.target[lane] * lanes + lane])
+    return entry
 
 
 cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
@@ -329,12 +409,12 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
         if job.mode == LOSS:       # after the transpose, which would wait for single elements on their way to memory
             for lane in range(tile.count):
                 if start <= ends.target[lane] < start + count:
-                    rows[lane * row_stride + ends.target[lane] - start] = real_of(ends.target_entry[lane], results)
+                    rows[lane * row_stride + ends.target[lane] - start] = entry_at_target(job, tile, ends, lane, results)
         return
     if job.mode == LOSS:
         for lane in range(tile.count):
             if start <= ends.target[lane] < start + count:
-                results[(ends.target[lane] - start) * step + lane] = real_of(ends.target_entry[lane], results)
+                results[(ends.target[lane] - start) * step + lane] = entry_at_target(job, tile, ends, lane, results)
     if tile.out_adjacent:
         return
     for lane in range(tile.count):
@@ -396,11 +476,16 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
                     lane_exp(<const real*>(rows + i * step), <const real*>shift, value)
                 else:
                     lane_copy(<const real*>(rows + i * step), value)
-                if job.smoothing > 0:
+                if has_probabilities(job):
+                    lane_scale_minus_pull(value, <const real*>scale, <const real*>floor, <const real*>offset,
+                                          <const real*>tile.pull_scratch + (at + i) * lanes)
+                elif job.smoothing > 0:
                     lane_scale_minus(value, <const real*>scale, <const real*>floor, <const real*>offset,
                                      weight[at + i] if weight != NULL else 1)
                 else:
                     lane_scale(value, <const real*>scale, <const real*>floor)
+                if job.softcap > 0:
+                    lane_slope(value, <const real*>tile.slope_scratch + (at + i) * lanes)
             lane_copy(<const real*>value, results + i * results_step)
         close_tile(job, <const Tile*>tile, ends, results, results_step, at, count)
         if tile.out_adjacent:
@@ -418,16 +503,18 @@ cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const
         ends.class_weight[lane] = 1
         ends.logit[lane] = 0
         ends.deficit[lane] = 0
+        ends.mass[lane] = 0
+        ends.own[lane] = 0
         ends.target[lane] = -1
     for lane in range(tile.count):
         open_loss(job, ends, lane, tile.first + lane, like)
-        if ends.kept[lane] == 0:
+        if ends.target[lane] < 0:
             continue
-        if job.x.contiguous_row:
+        if job.x.contiguous_row and job.softcap == 0:
             ends.logit[lane] = (<const real*>(job.x.data + tile.x_offset[lane]))[ends.target[lane]]
         else:
             at = offset_of(&job.layout.row, job.x.row_stride, ends.target[lane])
-            ends.logit[lane] = load(job.x.data + tile.x_offset[lane] + at, job.x.swapped, like)
+            ends.logit[lane] = logit_at(job, job.x.data + tile.x_offset[lane] + at, like)
 
 
 cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* kept, Py_ssize_t kept_step, Ends* ends,
@@ -447,8 +534,8 @@ cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* ke
             states[block * lanes + lane] = get_state(<const Ends*>ends, lane)
     for lane in range(lanes):
         set_state(ends, lane, merge_states(<const RowState*>states + lane, lanes, job.n_blocks))
-    if job.smoothing > 0:
-        tile_deficit(job, tile, ends, like)
+    if has_pulls(job):
+        tile_pulls(job, tile, <const real*>NULL, ends, like)      # of class weights: probabilities have whole tiles, of one block
 
 
 cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
