@@ -18,6 +18,8 @@ PUBLIC = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_softmax",
     "logsumexp",
     "logsumexp_and_softmax",
@@ -30,6 +32,8 @@ PUBLIC = [
 OPERATIONS = [
     "cross_entropy",
     "cross_entropy_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_softmax",
     "logsumexp",
     "logsumexp_and_softmax",

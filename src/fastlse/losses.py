@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -229,6 +229,19 @@ class _LossProblem:
         batch = [i for i in range(array.ndim) if i != self.axis]
         return array.transpose(*batch, self.axis)
 
+    def kept_rows(self, options: Options) -> Array | None:
+        """The rows that count, as indices; None for all of them."""
+        kept = self.target.rows != options.ignore_index
+        if self.sample_weight is not None:
+            kept &= self.sample_weight != 0
+        return None if kept.all() else np.flatnonzero(kept)
+
+    def of_rows(self, rows: slice | Array, logits: Array) -> _LossProblem:
+        """The loss of some of the rows, given their logits as a matrix."""
+        target = ClassIndices(self.target.rows[rows], self.target.given)
+        sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return replace(self, logits=logits, axis=1, target=target, sample_weight=sample_weight)
+
 
 def _is_plain(
     weight: object,
@@ -274,28 +287,58 @@ def _loss_problem(
 
 def _run(problem: _LossProblem, options: Options, grad: Array | None, n_threads: int) -> Any:
     """Compute the loss, and the gradient into `grad`, which may be the logits."""
-    total, divisor, losses = 0.0, 1.0, None
-    if options.reduction == "mean":
-        divisor = problem.weight_sum
-    if options.reduction == "none":
-        losses = np.zeros(problem.target.rows.size, problem.logits.dtype.newbyteorder("="))
-    if problem.logits.size:
-        total = backend_for(problem.dtype).cross_entropy(
-            problem.rows(problem.logits),
-            problem.target.rows,
-            losses,
-            None if grad is None else problem.rows(grad),
-            problem.weight,
-            problem.sample_weight,
-            options.ignore_index,
-            options.label_smoothing,
-            1 / divisor if divisor else 0.0,
-            n_threads,
-        )
+    losses = _row_losses(problem, options)
+    divisor = _divisor(problem, options)
+    total = _run_rows(problem, options, losses, grad, divisor, n_threads)
+    return _reduced(problem, total, divisor, losses, problem.dtype)
+
+
+def _row_losses(problem: _LossProblem, options: Options) -> Array | None:
+    """Where each row's loss goes, if the caller wants them."""
+    if options.reduction != "none":
+        return None
+    return np.zeros(problem.target.rows.size, problem.logits.dtype.newbyteorder("="))
+
+
+def _divisor(problem: _LossProblem, options: Options) -> float:
+    """What the sum of the losses is divided by."""
+    return problem.weight_sum if options.reduction == "mean" else 1.0
+
+
+def _run_rows(
+    problem: _LossProblem,
+    options: Options,
+    losses: Array | None,
+    grad: Array | None,
+    divisor: float,
+    n_threads: int,
+) -> float:
+    """Sum the losses; write each to `losses` and the gradient over the divisor to `grad`."""
+    if not problem.logits.size:
+        return 0.0
+    total: float = backend_for(problem.dtype).cross_entropy(
+        problem.rows(problem.logits),
+        problem.target.rows,
+        losses,
+        None if grad is None else problem.rows(grad),
+        problem.weight,
+        problem.sample_weight,
+        options.ignore_index,
+        options.label_smoothing,
+        1 / divisor if divisor else 0.0,
+        n_threads,
+    )
+    return total
+
+
+def _reduced(
+    problem: _LossProblem, total: float, divisor: float, losses: Array | None, dtype: np.dtype[Any]
+) -> Any:
+    """The loss as the caller wants it."""
     if losses is not None:
-        return finish(losses.reshape(problem.target.given.shape), problem.dtype, None)
+        return finish(losses.reshape(problem.target.given.shape), dtype, None)
     with np.errstate(all="ignore"):
-        return problem.dtype.type(np.float64(total) / divisor)
+        return dtype.type(np.float64(total) / divisor)
 
 
 def _can_write_to(grad: Array, problem: _LossProblem) -> bool:
