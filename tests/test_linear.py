@@ -179,6 +179,15 @@ def test_float32_with_many_rows_is_accurate(backend):
         assert_near(gradient, right, LINEAR_GRADIENT_ERROR / 2)
 
 
+def test_many_blocks_add_up(backend):
+    """Blocks are added in more than float32, which would lose a digit over thousands of them."""
+    x, weight, bias, target = problem(20_000, 5, 3, "float32")
+    expected = dense(x, weight, target, bias)
+    result = linear_cross_entropy_and_grad(x, weight, target, linear_bias=bias, chunk_rows=4)
+    for gradient, right in zip(result[1][1:], expected[1][1:], strict=True):
+        assert_near(gradient, right, LINEAR_GRADIENT_ERROR / 10)
+
+
 class TestIgnoredRows:
     @pytest.mark.parametrize("n_classes", [5, 100])
     @pytest.mark.parametrize("chunk_rows", [None, 1, 6, 30])

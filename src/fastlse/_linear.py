@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._problem import Array
 
 # A block's gradient of the weight is computed and added by pieces of this size, still in L2.
-PIECE_BYTES = 2**19
+PIECE_BYTES = 3 * 2**18
 
 # Below so many classes the buffer holds one class after the other, not one row after the other:
 # the kernel across problems and the bias then have long contiguous runs.
@@ -79,13 +79,24 @@ class _TargetEntries(NamedTuple):
     classes: Array
     values: Array
 
-    def add_products(self, x: Array, total: Array) -> None:
+    def pieces(self) -> Iterator[tuple[slice, Array, Array]]:
+        """Few rows at a time: what they are multiplied with shall take no memory to speak of."""
+        for start in range(0, len(self.classes), 64):
+            rows = slice(start, start + 64)
+            yield rows, self.classes[rows], self.values[rows, None]
+
+    def add_to_rows(self, total: Array, weight: Array) -> None:
+        """Add to each row its class's weight, times the entry."""
+        for rows, classes, values in self.pieces():
+            total[rows] += weight[classes] * values
+
+    def add_to_classes(self, total: Array, x: Array) -> None:
         """Add to each class's row of `total` its rows of `x`, each times its entry."""
-        order = np.argsort(self.classes, kind="stable")
-        classes = self.classes[order]
-        starts = np.flatnonzero(np.diff(classes, prepend=-1))
-        products = x[order] * self.values[order, None]
-        total[classes[starts]] += np.add.reduceat(products, starts)
+        for rows, classes, values in self.pieces():
+            order = np.argsort(classes, kind="stable")
+            in_order = classes[order]
+            starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+            total[in_order[starts]] += np.add.reduceat((x[rows] * values)[order], starts)
 
 
 def _set_apart(block: _LossProblem, grad: Array, x: Any) -> _TargetEntries | None:
@@ -168,7 +179,7 @@ class _Gradients:
         in_place = isinstance(rows, slice) and total.dtype == grad.dtype
         part = np.matmul(grad, weight, out=total[rows] if in_place else None)
         if apart is not None:
-            part += apart.values[:, None] * weight[apart.classes]
+            apart.add_to_rows(part, weight)
         if not in_place:
             total[rows] = part
 
@@ -212,7 +223,7 @@ class _WeightGradient:
                 np.add(total, part, out=total)
         self.is_zero = False
         if apart is not None:
-            apart.add_products(x, self.total.T if self.by_feature else self.total)
+            apart.add_to_classes(self.total.T if self.by_feature else self.total, x)
 
     def result(self, dtype: np.dtype[Any]) -> Array:
         total = self.total.T if self.by_feature else self.total

@@ -153,7 +153,7 @@ def _as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[A
         n_features = 0
     room = MOST_BYTES
     if sum_dtype(int(x.shape[1]) * n_classes, dtype) != dtype:
-        room -= int(x.shape[1]) * n_classes * 8
+        room -= int(x.shape[1]) * n_classes * 8 + 2**20  # and what is added to it
     row_bytes = max(1, (n_classes + n_features) * dtype.itemsize)
     most = max(1, CACHE_BYTES // row_bytes, min(least, room // row_bytes))
     # Blocks of one size: a last one of few rows would cost nearly as much. Tiles have 64 rows.
