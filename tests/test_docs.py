@@ -13,31 +13,57 @@ import pytest
 import fastlse
 
 PUBLIC = [
+    "LogSumExpState",
     "available_backends",
     "backend",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "expit",
     "get_num_threads",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
+    "log1mexp",
+    "log_expit",
     "log_softmax",
+    "logcumsumexp",
+    "logmeanexp",
+    "logsubexp",
     "logsumexp",
     "logsumexp_and_softmax",
+    "nll_loss",
+    "segment_logsumexp",
+    "segment_softmax",
     "set_num_threads",
     "show_config",
     "softmax",
+    "softplus",
     "threads",
     "use_backend",
 ]
 OPERATIONS = [
+    "LogSumExpState",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
+    "expit",
+    "log1mexp",
+    "log_expit",
     "log_softmax",
+    "logcumsumexp",
+    "logmeanexp",
+    "logsubexp",
     "logsumexp",
     "logsumexp_and_softmax",
+    "nll_loss",
+    "segment_logsumexp",
+    "segment_softmax",
     "softmax",
+    "softplus",
 ]
 SIGNATURES = {
     "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False, *, "
@@ -45,6 +71,21 @@ SIGNATURES = {
     "softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
     "log_softmax": "(x, axis=None, *, where=None, out=None, n_threads=None)",
     "logsumexp_and_softmax": "(x, axis=-1, *, out=None, n_threads=None)",
+    "logmeanexp": "(a, axis=None, keepdims=False, *, where=None, out=None, n_threads=None)",
+    "logcumsumexp": "(x, axis, *, exclusive=False, reverse=False, n_threads=None)",
+    "logsubexp": "(x, y, *, out=None)",
+    "log1mexp": "(x, *, out=None)",
+    "nll_loss": "(log_probs, target, weight=None, *, axis=-1, sample_weight=None, "
+    "ignore_index=-100, reduction='mean')",
+    "segment_logsumexp": "(x, segment_ids=None, num_segments=None, *, indptr=None, n_threads=None)",
+    "segment_softmax": "(x, segment_ids=None, num_segments=None, *, indptr=None, n_threads=None)",
+    "binary_cross_entropy_with_logits": "(logits, target, weight=None, *, pos_weight=None, "
+    "reduction='mean', n_threads=None)",
+    "binary_cross_entropy_with_logits_and_grad": "(logits, target, weight=None, *, "
+    "pos_weight=None, reduction='mean', n_threads=None, out=None)",
+    "expit": "(x, *, out=None)",
+    "log_expit": "(x, *, out=None)",
+    "softplus": "(x, *, out=None)",
     "set_num_threads": "(n)",
     "get_num_threads": "()",
     "threads": "(n)",
@@ -119,7 +160,8 @@ def test_sections(name):
     assert "\n" not in summary or name == "threads"
     assert "Examples" in sections
     assert ("Parameters" in sections) == bool(inspect.signature(documented).parameters)
-    if name not in ("set_num_threads", "show_config", "threads", "use_backend"):
+    nothing = ("LogSumExpState", "set_num_threads", "show_config", "threads", "use_backend")
+    if name not in nothing:
         assert "Returns" in sections
     if inspect.signature(documented).parameters:
         assert "Raises" in sections
@@ -150,7 +192,10 @@ def test_operations_say_more(name):
     named = re.findall(r"``(\w+_ULP)``", doc)
     assert named
     for constant in named:
-        module = fastlse.losses if hasattr(fastlse.losses, constant) else fastlse.reductions
+        modules = [module for module in vars(fastlse).values() if hasattr(module, constant)]
+        assert 1 <= getattr(modules[0], constant) <= 6
+        modules = (fastlse.losses, fastlse.reductions, fastlse.binary, fastlse.elementwise)
+        module = next(module for module in modules if hasattr(module, constant))
         assert 1 <= getattr(module, constant) <= 6
 
 

@@ -40,6 +40,7 @@ results = [
     lambda n=None: fastlse.logsumexp(x, n_threads=n),
     lambda n=None: fastlse.softmax(x, axis=1, n_threads=n),
     lambda n=None: fastlse.cross_entropy_and_grad(x, target, reduction="none", n_threads=n)[1],
+    lambda n=None: fastlse.binary_cross_entropy_with_logits_and_grad(x, x, n_threads=n)[1],
 ]
 expected = [result(1) for result in results]
 
@@ -330,6 +331,8 @@ def test_gil_is_released(name):
         lambda n: fastlse.log_softmax(x, axis=1, n_threads=n, out=out),
         lambda n: fastlse.cross_entropy(x, target, n_threads=n),
         lambda n: fastlse.cross_entropy_and_grad(x, target, n_threads=n, out=out),
+        lambda n: fastlse.binary_cross_entropy_with_logits(x, x, n_threads=n),
+        lambda n: fastlse.expit(x, out=out),
     ]
     out = np.empty_like(x)
     count = 0

@@ -86,10 +86,29 @@ def logarithm(terms: int) -> None:
     show("log, f64", c, worst(error, mp.mpf(0), high))
 
 
+def logarithm_to_two(
+    terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str
+) -> None:
+    """log(1 + e) = 2 s + s^3 g(s^2) for s = e / (2 + e), e in [0, 1]: g."""
+    high = mp.mpf(1) / 3 * mp.mpf("1.0001")
+
+    def g(s: mp.mpf) -> mp.mpf:
+        return sum((2 * s**i / (2 * i + 3) for i in range(100)), mp.mpf(0))
+
+    c = [rounding(value) for value in fit(g, lambda s: s, mp.mpf(0), high**2, terms)]
+
+    def error(s: mp.mpf) -> mp.mpf:
+        return (2 * s + s**3 * evaluate(c, s * s)) / (2 * mp.atanh(s)) - 1
+
+    show(name, c, worst(error, mp.mpf(0), high), suffix)
+
+
 def main() -> None:
     exponential(5, round_f32, "exp, f32", "f")
     exponential(10, round_f64, "exp, f64", "")
     logarithm(7)
+    logarithm_to_two(4, round_f32, "log(1 + e), f32", "f")
+    logarithm_to_two(10, round_f64, "log(1 + e), f64", "")
     log2 = mp.log(2)
     print(
         "\nlog(2), f32:",

@@ -27,10 +27,16 @@ class Options:
     label_smoothing: float
 
 
-def as_options(reduction: object, ignore_index: object, label_smoothing: object) -> Options:
-    """Check the scalar options."""
+def as_reduction(reduction: object) -> str:
+    """One of `REDUCTIONS`."""
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return reduction
+
+
+def as_options(reduction: object, ignore_index: object, label_smoothing: object) -> Options:
+    """Check the scalar options."""
+    checked_reduction = as_reduction(reduction)
     index = as_index(ignore_index, "ignore_index", "an int")
     if not _INT64.min <= index <= _INT64.max:
         raise ValueError(f"ignore_index must fit into 64 bits, got {index}")
@@ -39,17 +45,19 @@ def as_options(reduction: object, ignore_index: object, label_smoothing: object)
     smoothing = float(label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {smoothing}")
-    return Options(reduction, index, smoothing)
+    return Options(checked_reduction, index, smoothing)
 
 
-def as_logits(logits: object, axis: object) -> tuple[Array, np.dtype[Any], int]:
+def as_logits(
+    logits: object, axis: object, name: str = "logits"
+) -> tuple[Array, np.dtype[Any], int]:
     """The logits in the computation's dtype, the result's dtype, and the class axis.
 
     A masked logit is a class that the row cannot have: -inf.
     """
-    array = as_array(logits, "logits", "biuf")
+    array = as_array(logits, name, "biuf")
     if array.ndim == 0:
-        raise ValueError(f"logits must have a class axis, got the scalar {describe(array[()])}")
+        raise ValueError(f"{name} must have a class axis, got the scalar {describe(array[()])}")
     dtype = np.dtype(np.float64) if array.dtype.kind in "biu" else array.dtype.newbyteorder("=")
     array = cast(array, compute_dtype(dtype))
     mask = unmasked(logits)

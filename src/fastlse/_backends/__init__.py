@@ -103,6 +103,52 @@ class Backend(Protocol):
         grad_scale: float,
         n_threads: int,
     ) -> float: ...
+    def row_states(
+        self, x: Array, n_reduced: int, states: Array, where: Array | None, n_threads: int
+    ) -> None: ...
+    def log_sums(
+        self, states: Array, minus: Array | None, n_terms: Array | None, result: Array
+    ) -> None: ...
+    def softmax_of_states(
+        self, x: Array, n_reduced: int, states: Array, out: Array, n_threads: int
+    ) -> None: ...
+    def gradient_of_states(
+        self,
+        logits: Array,
+        states: Array,
+        target: Array,
+        sample_weight: Array | None,
+        grad: Array,
+        n_threads: int,
+    ) -> None: ...
+    def segment_logsumexp(self, x: Array, indptr: Array, lse: Array, n_threads: int) -> None: ...
+    def segment_softmax(self, x: Array, indptr: Array, out: Array, n_threads: int) -> None: ...
+    def logcumsumexp(self, x: Array, out: Array, exclusive: bool, n_threads: int) -> None: ...
+    def log1mexp(self, x: Array, out: Array, n_threads: int) -> None: ...
+    def logsubexp(self, x: Array, y: Array, out: Array, n_threads: int) -> None: ...
+    def elementwise_plain(
+        self, name: str, x: object, out: object, resolve: Callable[[int | None, int], int]
+    ) -> Any: ...
+    def elementwise(self, name: str, x: Array, out: Array, n_threads: int) -> None: ...
+    def binary_cross_entropy_plain(
+        self,
+        logits: object,
+        target: object,
+        want_grad: bool,
+        out: object,
+        resolve: Callable[[int | None, int], int],
+    ) -> tuple[Any, Array | None] | None: ...
+    def binary_cross_entropy(
+        self,
+        logits: Array,
+        target: Array,
+        loss: Array | None,
+        grad: Array | None,
+        weight: Array | None,
+        pos_weight: Array | None,
+        divisor: float,
+        n_threads: int,
+    ) -> Any: ...
 
 
 def _is_built(name: str) -> bool:

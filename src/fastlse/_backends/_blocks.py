@@ -59,13 +59,13 @@ def row_blocks(shape: tuple[int, ...], n_reduced: int) -> Iterator[RowBlock]:
     A row longer than that is a block of its own, with its columns in several pieces.
     """
     batch_shape, reduced_shape = shape[:-n_reduced], shape[-n_reduced:]
-    columns = [Columns(*piece) for piece in _boxes(reduced_shape, BLOCK_ELEMENTS)]
+    columns = [Columns(*piece) for piece in boxes(reduced_shape, BLOCK_ELEMENTS)]
     rows_at_a_time = max(1, BLOCK_ELEMENTS // max(1, prod(reduced_shape)))
-    for box, start, stop in _boxes(batch_shape, rows_at_a_time):
+    for box, start, stop in boxes(batch_shape, rows_at_a_time):
         yield RowBlock(box, slice(start, stop), columns)
 
 
-def _boxes(shape: tuple[int, ...], limit: int) -> Iterator[tuple[Box, int, int]]:
+def boxes(shape: tuple[int, ...], limit: int) -> Iterator[tuple[Box, int, int]]:
     """Cut an array's index space, in C order, into boxes of at most `limit` elements.
 
     Yields the slices of each box and the flat range [start, stop) of the elements in it.
@@ -76,7 +76,7 @@ def _boxes(shape: tuple[int, ...], limit: int) -> Iterator[tuple[Box, int, int]]
     length, inner = shape[0], prod(shape[1:])
     if inner > limit:
         for i in range(length):
-            for box, start, stop in _boxes(shape[1:], limit):
+            for box, start, stop in boxes(shape[1:], limit):
                 yield (slice(i, i + 1), *box), i * inner + start, i * inner + stop
         return
     whole = (slice(None),) * (len(shape) - 1)

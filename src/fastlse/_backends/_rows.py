@@ -65,8 +65,20 @@ class Rows:
         if self._same_precision:
             doubtful = self._doubtful(lse)
             if doubtful.any():
-                lse[doubtful] = self._logsumexp_wide(doubtful)
+                rest = self._rest_wide(doubtful)
+                lse[doubtful] = self.row_max[doubtful].astype(np.longdouble) + np.log1p(rest)
         return lse
+
+    def rest_pair(self) -> tuple[Array, Array]:
+        """`rest` as the sum of two numbers, with more digits where logsumexp needs them."""
+        high, low = self.rest.copy(), np.zeros_like(self.rest)
+        if self._same_precision:
+            doubtful = self._doubtful(self.row_max + self.log_total)
+            if doubtful.any():
+                rest = self._rest_wide(doubtful)
+                high[doubtful] = rest
+                low[doubtful] = rest - high[doubtful]
+        return high, low
 
     def _doubtful(self, lse: Array) -> Array:
         """Rows in which the rounding of x - row_max may cost logsumexp more than an ulp or two.
@@ -80,8 +92,8 @@ class Rows:
         )
         return np.asarray((error > allowed) & (self.row_max != 0) & np.isfinite(self.row_max))
 
-    def _logsumexp_wide(self, rows: Array) -> Array:
-        """Compute logsumexp of some rows in longdouble, of use where that is the wider type."""
+    def _rest_wide(self, rows: Array) -> Array:
+        """Compute `rest` of some rows in longdouble, of use where that is the wider type."""
         row_max = self.row_max[rows, None].astype(np.longdouble)
         sums = []
         for piece in self.block.columns:
@@ -91,7 +103,7 @@ class Rows:
             )
             terms[own, self.position[rows][own] - piece.start] = 0
             sums.append(terms.sum(axis=1))
-        return np.asarray(row_max[:, 0] + np.log1p(add_up(sums)))
+        return add_up(sums)
 
     def _sum_accurately(self) -> Array:
         """`rest`, with rows whose terms were subnormal summed again at another scale."""
@@ -126,3 +138,10 @@ def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def add_up(sums: list[Array]) -> Array:
     """Add up the pieces' sums pairwise, so that the error does not grow with their number."""
     return sums[0] if len(sums) == 1 else np.asarray(np.stack(sums, axis=1).sum(axis=1))
+
+
+def flushed(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Round to `dtype` with results below its smallest normal number as +0."""
+    rounded = values.astype(dtype, copy=False)
+    rounded[np.abs(rounded) < np.finfo(dtype).tiny] = 0
+    return rounded

@@ -119,7 +119,7 @@ cdef inline double power_below(double x) noexcept nogil:
 
 
 cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, const real* like) noexcept nogil:
-    """Compute the doubtful rows' logsumexp again."""
+    """Compute the doubtful rows' logsumexp again, and keep the better state where states are asked for."""
     cdef Ends refined
     cdef double doubtful[64]
     cdef int lane
@@ -131,3 +131,5 @@ cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, co
             finish_totals(&refined, 1, like)
             finish_lse(&refined, 1, like)
             ends.value[lane] = refined.value[0]
+            if job.mode == STATE:
+                set_state(ends, lane, get_state(<const Ends*>&refined, 0))

@@ -264,12 +264,28 @@ cdef inline void add_losses(LossSums* sums, const double* value, int count) noex
         sums.high[lane] = high
 
 
+cdef inline void store_states(const Job* job, const Ends* ends, Py_ssize_t first, int count, const real* like) noexcept nogil:
+    """The rows' states instead of their logsumexp: all maxima, then both parts of rest. A NaN becomes the maximum."""
+    cdef double* to = <double*>job.lse + first
+    cdef Py_ssize_t n_rows = job.layout.batch.size
+    cdef bint alone
+    cdef int lane
+    for lane in range(count):
+        # what float32 cannot hold is what -inf counts (ADR 0003)
+        alone = is_infinite(ends.max[lane]) or ends.high[lane] != ends.high[lane] or (real is float and ends.high[lane] < 2.0**-150)
+        to[lane] = NAN_F64 if ends.high[lane] != ends.high[lane] else ends.max[lane]
+        to[n_rows + lane] = 0 if alone else ends.high[lane]
+        to[2 * n_rows + lane] = 0 if alone else ends.low[lane]
+
+
 cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first, int count, LossSums* sums,
                               const real* like) noexcept nogil:
     """The rows' own results: to the caller's array, and the losses to the sums, row i of a batch to sum i."""
     cdef real* to = <real*>(job.loss if job.mode == LOSS else job.lse)
     cdef int lane
-    if to != NULL:
+    if job.mode == STATE:
+        store_states(job, ends, first, count, like)
+    elif to != NULL:
         for lane in range(count):
             to[first + lane] = real_of(ends.value[lane], like)
     if job.mode == LOSS:

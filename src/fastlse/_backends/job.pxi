@@ -5,6 +5,7 @@ cdef enum Mode:
     SOFTMAX
     LOG_SOFTMAX
     LOSS
+    STATE
 
 cdef struct Job:
     Mode mode
@@ -13,7 +14,7 @@ cdef struct Job:
     Operand out            # the rows of results: softmax, log-softmax or gradient
     Operand where
     Operand factor         # b of logsumexp
-    void* lse              # one number for each row, in x's type, as is `loss`; NULL for neither
+    void* lse              # one number for each row, in x's type, as is `loss`; NULL for neither. STATE: three float64
     # losses only
     void* loss
     const int64_t* target

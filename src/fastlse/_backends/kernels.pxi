@@ -2,7 +2,8 @@
 #
 # In reading order: simd_math (one element), sums (the order of summation), lanes (one contiguous run) and maxima, layout (strides), job
 # (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and tiles (the two kernels),
-# weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it.
+# weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls, states
+# (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
@@ -265,3 +266,10 @@ def cross_entropy(cnp.ndarray logits, cnp.ndarray target, loss, grad, weight, sa
 
 
 include "small_calls.pxi"
+include "states.pxi"
+include "segments.pxi"
+include "scan.pxi"
+include "log_space.pxi"
+include "elementwise.pxi"
+include "binary.pxi"
+include "sweeps.pxi"

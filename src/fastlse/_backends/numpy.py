@@ -18,14 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from . import _complex, _weighted
+from . import _complex, _log_space, _logistic, _scans, _segments, _states, _weighted
 from ._blocks import Array, row_blocks
-from ._rows import Rows, add_up, work_dtype
+from ._rows import Rows, add_up, flushed, work_dtype
 
 NAME = "numpy"
 
 # Error bounds are stated for the compiled kernels; NumPy's own exp costs this factor.
 ULP_FACTOR = 2
+
+# Elementwise work has no rows; it has a file of its own.
+elementwise = _logistic.elementwise
+elementwise_plain = _logistic.elementwise_plain
+binary_cross_entropy = _logistic.binary_cross_entropy
+binary_cross_entropy_plain = _logistic.binary_cross_entropy_plain
 
 
 def no_lane(*_arguments: Any) -> None:
@@ -80,7 +86,7 @@ def softmax(
             probabilities = rows.exp(piece) / total[:, None]
             if where is not None:
                 probabilities[~block.read(where, piece)] = 0
-            block.write(out, piece, _flushed(probabilities, out.dtype))
+            block.write(out, piece, flushed(probabilities, out.dtype))
 
 
 @np.errstate(all="ignore")
@@ -210,11 +216,34 @@ def _write_gradient(
         values[here, place] = not_here - weight_sum[here] * others
         values *= scale[:, None]
         values[zero] = 0
-        rows.block.write(grad, piece, _flushed(values, grad.dtype))
+        rows.block.write(grad, piece, flushed(values, grad.dtype))
 
 
-def _flushed(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Round to `dtype` with results below its smallest normal number as +0."""
-    rounded = values.astype(dtype, copy=False)
-    rounded[np.abs(rounded) < np.finfo(dtype).tiny] = 0
-    return rounded
+# Functions with a room of their own.
+row_states = _states.row_states
+log_sums = _states.log_sums
+softmax_of_states = _states.softmax_of_states
+gradient_of_states = _states.gradient_of_states
+logcumsumexp = _scans.logcumsumexp
+log1mexp = _log_space.log1mexp
+logsubexp = _log_space.logsubexp
+
+
+def segment_logsumexp(x: Array, indptr: Array, lse: Array, n_threads: int) -> None:
+    """Write logsumexp of x[..., indptr[k] : indptr[k + 1]] to lse[k]; nothing for empty segments.
+
+    Segments of one length are the rows of one array.
+    """
+    for segments, elements in _segments.by_length(x, indptr):
+        values = x[..., elements]
+        results = np.empty(values.shape[:-1], lse.dtype)
+        logsumexp(values, 1, results.reshape(-1), None, None, None, n_threads)
+        lse[segments] = results.reshape(-1, len(segments)).T
+
+
+def segment_softmax(x: Array, indptr: Array, out: Array, n_threads: int) -> None:
+    """Write softmax of x[..., indptr[k] : indptr[k + 1]] to the same place of `out`."""
+    for _, elements in _segments.by_length(x, indptr):
+        values = x[..., elements]
+        softmax(values, 1, values, None, None, n_threads)
+        out[..., elements] = values

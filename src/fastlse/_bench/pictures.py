@@ -56,23 +56,23 @@ def save_all(results: Results, directory: Path, suffix: str = ".svg") -> list[Pa
     written = []
     for name, draw in PICTURES.items():
         for theme in THEMES:
-            with _drawing(theme):
+            with drawing(theme):
                 figure = draw(results, theme)
                 if figure is None:
                     continue
                 path = directory / f"{name}-{theme.name}{suffix}"
-                _save(figure, path)
+                save(figure, path)
                 written.append(path)
     return written
 
 
 def save_speed_up(results: Results, path: Path) -> None:
     """Draw the ratios to the peers."""
-    with _drawing(THEMES[0]):
+    with drawing(THEMES[0]):
         figure = draw_speed_up(results, THEMES[0])
         if figure is None:
             raise ValueError("no peer took part: there is no ratio to draw")
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_speed_up(results: Results, theme: Theme) -> Any:
@@ -309,7 +309,7 @@ def _finish(figure: Any, title: str, handles: list[Any], results: Results, theme
 
 
 @contextmanager
-def _drawing(theme: Theme) -> Iterator[None]:
+def drawing(theme: Theme) -> Iterator[None]:
     """Matplotlib without a display, in the theme's colours; figures are closed at the end."""
     import matplotlib as mpl
 
@@ -350,6 +350,6 @@ def _drawing(theme: Theme) -> Iterator[None]:
         plt.close("all")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     figure.savefig(path, dpi=200, metadata=metadata)
