@@ -13,7 +13,8 @@ import numpy as np
 
 from . import _threads
 from ._linear_problem import LinearProblem, for_blas, is_sparse, sum_dtype
-from .losses import _divisor, _LossProblem, _reduced, _row_losses, _run_rows
+from ._loss_problem import LossProblem, reduced, row_losses, run_rows
+from ._targets import ClassIndices
 
 if TYPE_CHECKING:
     from ._problem import Array
@@ -30,12 +31,12 @@ def loss_and_gradients(
     problem: LinearProblem, want: Collection[str], n_threads: int | None
 ) -> tuple[Any, tuple[Any, Any, Any]]:
     """The loss, and those gradients that `want` names of "x", "weight" and "bias"; else None."""
-    loss, options = problem.loss, problem.options
+    loss = problem.loss
     # A block's threads are awake: a quarter of the work is worth one.
     size = min(loss.logits.size, 4 * problem.chunk_rows * len(problem.weight))
     threads = _threads.resolve(n_threads, size)
-    divisor, losses, totals = _divisor(loss, options), _row_losses(loss, options), []
-    kept = loss.kept_rows(options)
+    losses, totals = row_losses(loss), []
+    kept = loss.kept_rows()
     gradients = _Gradients(problem, want, kept is None)
     buffer = _LogitsBuffer(problem)
     with np.errstate(all="ignore"):
@@ -43,15 +44,14 @@ def loss_and_gradients(
             x = _block(problem.x, rows, problem.weight.dtype)
             logits = buffer.logits(x)
             block = loss.of_rows(rows, logits)
-            block_losses = _row_losses(block, options)
+            block_losses = row_losses(block)
             grad = logits if want else None
-            totals.append(_run_rows(block, options, block_losses, grad, divisor, threads))
+            totals.append(run_rows(block, block_losses, grad, threads))
             if losses is not None:
                 losses[rows] = block_losses
             if want:
                 gradients.add(rows, x, logits, _set_apart(block, logits, x))
-        total = float(np.sum(totals))
-        return _reduced(loss, total, divisor, losses, problem.dtype), gradients.results()
+        return reduced(loss, float(np.sum(totals)), losses), gradients.results()
 
 
 def _row_blocks(problem: LinearProblem, kept: Array | None) -> Iterator[slice | Array]:
@@ -99,14 +99,14 @@ class _TargetEntries(NamedTuple):
             total[in_order[starts]] += np.add.reduceat((x[rows] * values)[order], starts)
 
 
-def _set_apart(block: _LossProblem, grad: Array, x: Any) -> _TargetEntries | None:
+def _set_apart(block: LossProblem, grad: Array, x: Any) -> _TargetEntries | None:
     """Take the targets' entries out of the gradient where there are many classes.
 
     Thousands of small numbers added to one large one cost it a digit: in float32, with 30522
     classes, the gradients of x and of the weight are ten times as accurate with the large products
     added last.
     """
-    if grad.shape[1] < FEW_CLASSES or is_sparse(x):
+    if grad.shape[1] < FEW_CLASSES or is_sparse(x) or not isinstance(block.target, ClassIndices):
         return None
     classes = block.target.rows
     places = np.arange(len(grad)), classes

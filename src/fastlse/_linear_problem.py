@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._loss_problem import LossProblem, loss_problem
 from ._problem import Array, as_array, as_index, cast, compute_dtype, result_dtype, unmasked
-from .losses import _loss_problem, _LossProblem
+from ._targets import ClassProbabilities
 
 if TYPE_CHECKING:
     from ._targets import Options
@@ -41,8 +42,9 @@ class LinearProblem:
         The shape of `x` as it came.
     weight, bias : ndarray
         In the dtype of the computation.
-    loss : _LossProblem
-        The loss of all rows; its logits only stand for their shape.
+    loss : LossProblem
+        The loss of all rows; its logits only stand for their shape, and class probabilities are a
+        matrix.
     chunk_rows : int
         The most rows of a block.
     dtype : dtype
@@ -53,8 +55,7 @@ class LinearProblem:
     shape: tuple[int, ...]
     weight: Array
     bias: Array | None
-    loss: _LossProblem
-    options: Options
+    loss: LossProblem
     chunk_rows: int
     dtype: np.dtype[Any]
 
@@ -91,16 +92,19 @@ def linear_problem(
     work = compute_dtype(dtype)
     shape = rows.shape
     logits = np.broadcast_to(work.type(0), (*shape[:-1], len(weights)))
-    loss = _loss_problem(logits, target, weight, -1, sample_weight, options)
+    loss = loss_problem(logits, target, weight, -1, sample_weight, options)
+    loss = replace(loss, dtype=dtype)
     if len(shape) != 2:
         rows = rows.reshape(prod(shape[:-1]), shape[-1])
+        if isinstance(loss.target, ClassProbabilities):
+            probabilities = loss.target.given.reshape(prod(shape[:-1]), len(weights))
+            loss = replace(loss, target=ClassProbabilities(probabilities))
     return LinearProblem(
         rows,
         shape,
         for_blas(weights, work),
         None if bias is None else cast(bias, work),
         loss,
-        options,
         _as_chunk_rows(chunk_rows, rows, len(weights), work),
         dtype,
     )

@@ -27,6 +27,8 @@ def linear_cross_entropy(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     n_threads: int | None = None,
     chunk_rows: int | None = None,
 ) -> Any:
@@ -40,15 +42,17 @@ def linear_cross_entropy(
         dtype is not that of the computation is converted. Not complex.
     linear_weight : array_like, shape (n_classes, n_features)
         The layer's weight, as `torch.nn.Linear` has it.
-    target : array_like of int
-        Class indices of any integer dtype, with the shape of `x` less its last axis.
+    target : array_like
+        Class indices of any integer dtype, with the shape of `x` less its last axis. Or class
+        probabilities of any floating dtype, that shape and an axis of classes; like `x` they are
+        read by blocks of rows.
     linear_bias : array_like, shape (n_classes,), optional
         The layer's bias.
     weight : array_like, shape (n_classes,), optional
         Weight of each class.
     sample_weight : array_like, optional
-        Weight of each row, with the shape of `target`.
-    ignore_index, reduction, label_smoothing
+        Weight of each row, with the shape of `x` less its last axis.
+    ignore_index, reduction, label_smoothing, z_loss, softcap
         As for `cross_entropy`.
     n_threads : int, optional
         The most threads that the loss of a block uses; None uses the setting of
@@ -60,16 +64,17 @@ def linear_cross_entropy(
     Returns
     -------
     loss : scalar or ndarray
-        With "none", an array of the target's shape. Its dtype is NumPy's promotion of `x`,
-        `linear_weight` and `linear_bias`, float64 for integers; float16 is computed in float32.
+        With "none", an array of the shape of `x` less its last axis. Its dtype is NumPy's promotion
+        of `x`, `linear_weight` and `linear_bias`, float64 for integers; float16 is computed in
+        float32.
 
     Raises
     ------
     IndexError
         If a target is neither a class nor `ignore_index`; it names the row and the value.
     TypeError
-        If an argument is not an array of numbers, or `target` is not of integers, or `x` is sparse
-        and not CSR.
+        If an argument is not an array of numbers, or `target` is neither of integers nor a
+        floating array with the logits' shape, or `x` is sparse and not CSR.
     ValueError
         If a shape or an option is wrong, or a CSR matrix is not valid.
 
@@ -90,7 +95,8 @@ def linear_cross_entropy(
     loss is 0. With no row kept the mean is NaN and the sum 0. A masked entry of `x`,
     `linear_weight` or `linear_bias` counts as 0.
 
-    An `x` of more than two dimensions that is no view of a matrix is copied.
+    An `x`, or class probabilities, of more than two dimensions that is no view of a matrix is
+    copied.
 
     Examples
     --------
@@ -101,7 +107,7 @@ def linear_cross_entropy(
     >>> print(f"{fastlse.linear_cross_entropy(x, linear_weight, [0, 1]):.6f}")
     0.410038
     """
-    options = as_options(reduction, ignore_index, label_smoothing)
+    options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = linear_problem(
         x, linear_weight, target, linear_bias, weight, sample_weight, options, chunk_rows
     )
@@ -119,6 +125,8 @@ def linear_cross_entropy_and_grad(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     n_threads: int | None = None,
     chunk_rows: int | None = None,
 ) -> tuple[Any, tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]:
@@ -126,12 +134,12 @@ def linear_cross_entropy_and_grad(
 
     Parameters
     ----------
-    x, linear_weight, target, linear_bias, weight, sample_weight, ignore_index, label_smoothing
+    x, linear_weight, target, linear_bias, weight, sample_weight, ignore_index
         As for `linear_cross_entropy`.
     reduction : {"mean", "sum", "none"}, default "mean"
         With "none" a row of `grad_x` is that row's own, of ``loss[i]``, while `grad_weight` and
         `grad_bias`, which all rows share, are sums over the rows, as with "sum".
-    n_threads, chunk_rows
+    label_smoothing, z_loss, softcap, n_threads, chunk_rows
         As for `linear_cross_entropy`.
 
     Returns
@@ -147,8 +155,8 @@ def linear_cross_entropy_and_grad(
     IndexError
         If a target is neither a class nor `ignore_index`; it names the row and the value.
     TypeError
-        If an argument is not an array of numbers, or `target` is not of integers, or `x` is sparse
-        and not CSR.
+        If an argument is not an array of numbers, or `target` is neither of integers nor a
+        floating array with the logits' shape, or `x` is sparse and not CSR.
     ValueError
         If a shape or an option is wrong, or a CSR matrix is not valid.
 
@@ -187,7 +195,7 @@ def linear_cross_entropy_and_grad(
     >>> grad_bias
     array([0., 0.])
     """
-    options = as_options(reduction, ignore_index, label_smoothing)
+    options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = linear_problem(
         x, linear_weight, target, linear_bias, weight, sample_weight, options, chunk_rows
     )
