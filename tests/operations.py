@@ -111,6 +111,29 @@ def _cross_entropy_and_grad_with_options(x, extras, axis=-1, **options):
     return loss, _rows(grad, axis)
 
 
+def _cross_entropy_and_grad_of_probabilities(x, extras, axis=-1, **options):
+    # No class that cannot be is pulled: the losses are finite.
+    target = np.where(np.isneginf(x), 0, np.abs(_like(extras.b, axis)))
+    loss, grad = fastlse.cross_entropy_and_grad(
+        x,
+        target,
+        extras.weight,
+        sample_weight=extras.sample_weight,
+        z_loss=1e-3,
+        axis=axis,
+        reduction="none",
+        **options,
+    )
+    return loss, _rows(grad, axis)
+
+
+def _cross_entropy_and_grad_with_softcap(x, extras, axis=-1, **options):
+    loss, grad = fastlse.cross_entropy_and_grad(
+        x, extras.target, z_loss=1e-3, softcap=20.0, axis=axis, reduction="none", **options
+    )
+    return loss, _rows(grad, axis)
+
+
 def _like(rows, axis):
     return rows.T if axis == 0 else rows
 
@@ -133,6 +156,8 @@ OPERATIONS = {
         _cross_entropy,
         _cross_entropy_and_grad,
         _cross_entropy_and_grad_with_options,
+        _cross_entropy_and_grad_of_probabilities,
+        _cross_entropy_and_grad_with_softcap,
     )
 }
 

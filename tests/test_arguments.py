@@ -184,7 +184,13 @@ class TestLosses:
         self.call(name, target=TARGET, axis=0, message=r"\(5,\), got shape \(4,\)")
 
     def test_target_dtype(self, backend, name):
-        for target in (TARGET * 1.0, TARGET > 0, TARGET * 1j, np.zeros((3, 5))):
+        for target in (TARGET * 1.0, np.zeros((3, 5)), np.zeros((5, 4)), 1.0):
+            message = (
+                "target must be an integer array of class indices, or a floating array of class "
+                r"probabilities with the logits' shape \(4, 5\), got dtype float64 and shape \("
+            )
+            self.call(name, target=target, error=TypeError, message=message)
+        for target in (TARGET > 0, TARGET * 1j, np.zeros((4, 5), complex)):
             message = "target must be an integer array of class indices, got dtype"
             self.call(name, target=target, error=TypeError, message=message)
         self.call(name, target="0123", error=TypeError, message="target must be an")
@@ -226,6 +232,26 @@ class TestLosses:
         for smoothing in ("0.1", None, [0.1], 1j):
             message = "label_smoothing must be a number, got"
             self.call(name, label_smoothing=smoothing, error=TypeError, message=message)
+
+    def test_z_loss(self, backend, name):
+        for z_loss in (-1e-9, -1, np.nan, np.inf, 10**400):
+            message = "z_loss must be finite and not negative, got "
+            self.call(name, z_loss=z_loss, message=message)
+        for z_loss in ("0.1", None, [0.1], 1j):
+            message = "z_loss must be a number, got"
+            self.call(name, z_loss=z_loss, error=TypeError, message=message)
+
+    def test_softcap(self, backend, name):
+        for softcap in (0, -30.0, np.nan, np.inf, -(10**400)):
+            message = "softcap must be finite and greater than 0, or None, got "
+            self.call(name, softcap=softcap, message=message)
+        for softcap in ("30", [30.0], 1j):
+            message = "softcap must be a number or None, got"
+            self.call(name, softcap=softcap, error=TypeError, message=message)
+
+    def test_ignore_index_of_class_probabilities(self, backend, name):
+        message = "ignore_index must be negative where the target is class probabilities.*got 2$"
+        self.call(name, target=np.zeros((4, 5)), ignore_index=2, message=message)
 
     def test_ignore_index(self, backend, name):
         for index in (1.0, "1", None, [1]):

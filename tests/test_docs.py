@@ -22,6 +22,8 @@ PUBLIC = [
     "cross_entropy_and_grad",
     "expit",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log1mexp",
     "log_expit",
     "log_softmax",
@@ -46,6 +48,8 @@ OPERATIONS = [
     "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "expit",
     "log1mexp",
     "log_expit",
@@ -114,7 +118,6 @@ def test_signatures(name):
 
 @pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_and_grad"])
 def test_signatures_of_the_losses(name):
-    """As the contract has them, and its later options may come in between."""
     parameters = inspect.signature(getattr(fastlse, name)).parameters
     defaults = {
         "weight": None,
@@ -123,9 +126,12 @@ def test_signatures_of_the_losses(name):
         "ignore_index": -100,
         "reduction": "mean",
         "label_smoothing": 0.0,
+        "z_loss": 0.0,
+        "softcap": None,
         "n_threads": None,
     }
-    assert list(parameters)[:3] == ["logits", "target", "weight"]
+    names = [key for key in parameters if key != "out"]
+    assert names == ["logits", "target", *defaults]
     for key, default in defaults.items():
         assert parameters[key].default == default
     keywords = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]

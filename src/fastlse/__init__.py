@@ -8,6 +8,7 @@ from fastlse.binary import (
     binary_cross_entropy_with_logits_and_grad,
 )
 from fastlse.elementwise import expit, log_expit, softplus
+from fastlse.linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from fastlse.log_space import log1mexp, logmeanexp, logsubexp
 from fastlse.losses import cross_entropy, cross_entropy_and_grad
 from fastlse.nll import nll_loss
@@ -27,6 +28,8 @@ __all__ = [
     "cross_entropy_and_grad",
     "expit",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log1mexp",
     "log_expit",
     "log_softmax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,11 +21,13 @@ _INT64 = np.iinfo(np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A loss's scalar options."""
+    """A loss's scalar options; a `softcap` of 0 is none."""
 
     reduction: str
     ignore_index: int
-    label_smoothing: float
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    softcap: float = 0.0
 
 
 def as_reduction(reduction: object) -> str:
@@ -34,18 +37,39 @@ def as_reduction(reduction: object) -> str:
     return reduction
 
 
-def as_options(reduction: object, ignore_index: object, label_smoothing: object) -> Options:
+def as_options(
+    reduction: object,
+    ignore_index: object,
+    label_smoothing: object = 0.0,
+    z_loss: object = 0.0,
+    softcap: object = None,
+) -> Options:
     """Check the scalar options."""
     checked_reduction = as_reduction(reduction)
     index = as_index(ignore_index, "ignore_index", "an int")
     if not _INT64.min <= index <= _INT64.max:
         raise ValueError(f"ignore_index must fit into 64 bits, got {index}")
-    if not isinstance(label_smoothing, numbers.Real):
-        raise TypeError(f"label_smoothing must be a number, got {describe(label_smoothing)}")
-    smoothing = float(label_smoothing)
+    smoothing = _as_number(label_smoothing, "label_smoothing", "a number")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {smoothing}")
-    return Options(checked_reduction, index, smoothing)
+    z_factor = _as_number(z_loss, "z_loss", "a number")
+    if not 0 <= z_factor < math.inf:
+        raise ValueError(f"z_loss must be finite and not negative, got {z_factor}")
+    cap = 0.0
+    if softcap is not None:
+        cap = _as_number(softcap, "softcap", "a number or None")
+        if not 0 < cap < math.inf:
+            raise ValueError(f"softcap must be finite and greater than 0, or None, got {cap}")
+    return Options(checked_reduction, index, smoothing, z_factor, cap)
+
+
+def _as_number(value: object, name: str, expected: str) -> float:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {expected}, got {describe(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an int of more than 308 digits
+        return -math.inf if value < 0 else math.inf
 
 
 def as_logits(
@@ -99,11 +123,6 @@ def as_class_indices(
     batch_shape = logits_shape[:axis] + logits_shape[axis + 1 :]
     if array.size == 0 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list has no dtype of its own
-    if array.dtype.kind == "f" and array.shape == logits_shape:
-        raise TypeError(
-            "target must be an integer array of class indices: class probabilities (a floating "
-            "array with the logits' shape) are not supported yet"
-        )
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"target must be an integer array of class indices, got dtype {array.dtype} "
@@ -119,6 +138,36 @@ def as_class_indices(
     if mask is not None:
         rows = np.where(mask, rows, ignore_index)
     return ClassIndices(np.ascontiguousarray(rows).reshape(-1), array)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassProbabilities:
+    """Class probabilities as they came, of the logits' shape and any floating dtype."""
+
+    given: Array
+
+
+def as_target(
+    target: object, logits_shape: tuple[int, ...], axis: int, ignore_index: int
+) -> ClassIndices | ClassProbabilities:
+    """Class indices, or class probabilities: a floating array with the logits' shape."""
+    array = as_array(target, "target", "biufc")
+    no_dtype = array.size == 0 and not isinstance(target, np.ndarray)  # an empty list
+    if array.dtype.kind != "f" or (no_dtype and array.shape != logits_shape):
+        return as_class_indices(target, logits_shape, axis, ignore_index)
+    if array.shape != logits_shape:
+        raise TypeError(
+            "target must be an integer array of class indices, or a floating array of class "
+            f"probabilities with the logits' shape {logits_shape}, got dtype {array.dtype} and "
+            f"shape {array.shape}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            "ignore_index must be negative where the target is class probabilities, of which no "
+            f"row is ignored, got {ignore_index}"
+        )
+    mask = unmasked(target)
+    return ClassProbabilities(array if mask is None else np.where(mask, array, 0))
 
 
 def _as_int64(target: Array, ignore_index: int) -> NDArray[np.int64]:

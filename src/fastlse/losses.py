@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import _backends, _threads
-from ._problem import Array, backend_for, can_write_to, check_out, compute_dtype, finish
-from ._targets import (
-    ClassIndices,
-    Options,
-    as_class_indices,
-    as_logits,
-    as_options,
-    as_sample_weight,
-    as_weight,
-)
+from ._loss_problem import loss_problem, run
+from ._problem import check_out, compute_dtype, finish
+from ._targets import as_options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -37,9 +29,11 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     n_threads: int | None = None,
 ) -> Any:
-    """Cross-entropy of logits against class indices, ``logsumexp(logits) - logits[target]``.
+    """Cross-entropy of logits against class indices or class probabilities.
 
     Parameters
     ----------
@@ -47,38 +41,48 @@ def cross_entropy(
         Unnormalised log-probabilities: one axis of classes and any others. Not complex. float32
         and float64 run on the compiled kernels without a copy, whatever the strides; float16 is
         computed in float32; integers become float64. A masked class counts as -inf.
-    target : array_like of int
-        Class indices of any integer dtype, with the shape of `logits` less the class axis; a
-        scalar for 1-D logits. A masked target is ignored.
+    target : array_like
+        Class indices of any integer dtype, with the shape of `logits` less the class axis, a
+        scalar for 1-D logits; a masked one is ignored. Or class probabilities of any floating
+        dtype, with the shape of `logits`; a masked one counts as 0. They are taken as they are:
+        rows need not sum to 1, zero and negative ones are legal, NaN gives NaN.
     weight : array_like, optional
         Weight of each class.
     axis : int, default -1
         The class axis.
     sample_weight : array_like, optional
-        Weight of each row, with the shape of `target`.
+        Weight of each row, with the shape of `logits` less the class axis.
     ignore_index : int, default -100
-        Rows with this target have no loss.
+        Rows with this target have no loss. Negative for class probabilities, to which it means
+        nothing.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean divides by the summed weights of the kept rows, ``weight[target] *
-        sample_weight``.
+        sample_weight``; for class probabilities by the number of rows, all of them.
     label_smoothing : float, default 0.0
         The share of each target, between 0 and 1, that is spread evenly over all classes.
+    z_loss : float, default 0.0
+        Adds ``z_loss * logsumexp(logits)**2`` to each row, which keeps logits from drifting; it
+        takes part in `sample_weight` but not in `weight`.
+    softcap : float, optional
+        Takes ``softcap * tanh(logits / softcap)`` for the logits: none is larger than `softcap`.
     n_threads : int, optional
         The most threads to use; None uses the setting of `set_num_threads`.
 
     Returns
     -------
     loss : scalar or ndarray
-        Of the logits' dtype; with "none", an array of the target's shape.
+        Of the logits' dtype; with "none", an array of the logits' shape less the class axis.
 
     Raises
     ------
     IndexError
         If a target is neither a class nor `ignore_index`; it names the row and the value.
     TypeError
-        If an argument is not an array of numbers, or `target` is not of integers.
+        If an argument is not an array of numbers, or `target` is neither of integers nor a
+        floating array with the logits' shape.
     ValueError
-        If a shape or an option is wrong.
+        If a shape or an option is wrong, or `ignore_index` is not negative where the target is
+        class probabilities.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -89,13 +93,29 @@ def cross_entropy(
 
     Notes
     -----
+    With y the logits, capped or not, K classes, class weights w, smoothing eps, and q the class
+    probabilities, or 1 at the target and 0 elsewhere, a row's loss is its sample weight times::
+
+        lse    = logsumexp(y)
+        pull_c = w_c * ((1 - eps) * q_c + eps / K)
+        loss   = sum_c pull_c * (lse - y_c) + z_loss * lse**2
+
     Row losses are within ``CROSS_ENTROPY_ULP`` ulp of the exact ones, plus the rounding of
     differences of two logits. That holds for confident rows: their loss is ``log1p`` of the other
-    classes' share and never rounds to 0 [1]_.
+    classes' share and never rounds to 0 [1]_. Every option may add:
+
+    - with class probabilities, a `weight` or a `label_smoothing` an ulp each; pulls of both signs
+      cancel, and the bound is then relative to the sum of their absolute parts;
+    - `z_loss` twice the error of ``lse``, relative to its own part of the loss;
+    - `softcap` what rounding the capped logits does: the gap grows by their absolute values, up to
+      ``2 * softcap`` ulp, in which the difference of two of them may be wrong.
 
     Rows that are ignored, or whose sample weight is 0, have a loss of exactly 0 even where they
     hold NaN or infinities. With no row kept the mean is NaN and the sum 0. Other rows give NaN if
-    they hold NaN or +inf, or only -inf, and +inf if the target's logit alone is -inf.
+    they hold NaN or +inf, or only -inf, and +inf if a logit of -inf is pulled: the target's, or
+    one whose pull is not 0. With `softcap` infinite logits are finite ones, ``-softcap`` and
+    ``softcap``, but a masked class stays one that the row cannot have. Class probabilities over no
+    classes have a loss of 0.
 
     References
     ----------
@@ -110,17 +130,24 @@ def cross_entropy(
     0.410038
     >>> print(f"{fastlse.cross_entropy([40.0, 0.0, 0.0], 0):.4e}")
     8.4967e-18
+
+    Class probabilities, and logits that are kept small:
+
+    >>> print(f"{fastlse.cross_entropy([[2.0, 0.0], [0.0, 0.0]], [[0.9, 0.1], [0.5, 0.5]]):.6f}")
+    0.510038
+    >>> print(f"{fastlse.cross_entropy([90.0, 0.0], 1, softcap=30.0, z_loss=1e-4):.4f}")
+    29.9408
     """
-    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing):
+    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing, z_loss, softcap):
         result = _backends.active.cross_entropy_rows(
             logits, target, axis, False, None, n_threads, _threads.resolve
         )
         if result is not None:
             return result[0]
-    options = as_options(reduction, ignore_index, label_smoothing)
-    problem = _loss_problem(logits, target, weight, axis, sample_weight, options)
+    options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
+    problem = loss_problem(logits, target, weight, axis, sample_weight, options)
     threads = _threads.resolve(n_threads, problem.logits.size)
-    return _run(problem, options, None, threads)
+    return run(problem, None, threads)
 
 
 def cross_entropy_and_grad(
@@ -133,6 +160,8 @@ def cross_entropy_and_grad(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum", "none"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
     n_threads: int | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any]]:
@@ -140,10 +169,12 @@ def cross_entropy_and_grad(
 
     Parameters
     ----------
-    logits, target, weight, axis, sample_weight, ignore_index, label_smoothing, n_threads
+    logits, target, weight, axis, sample_weight, ignore_index, label_smoothing, z_loss, softcap
         As for `cross_entropy`.
     reduction : {"mean", "sum", "none"}, default "mean"
         With "none" the gradient is each row's own, of ``loss[i]`` with respect to its logits.
+    n_threads : int, optional
+        As for `cross_entropy`.
     out : ndarray, optional
         Array of the logits' shape and dtype to write the gradient to. ``out=logits`` works in
         place.
@@ -160,10 +191,11 @@ def cross_entropy_and_grad(
     IndexError
         If a target is neither a class nor `ignore_index`; it names the row and the value.
     TypeError
-        If an argument is not an array of numbers, or `target` is not of integers, or `out` has
-        the wrong dtype.
+        If an argument is not an array of numbers, or `target` is neither of integers nor a
+        floating array with the logits' shape, or `out` has the wrong dtype.
     ValueError
-        If a shape or an option is wrong, or `out` is read-only.
+        If a shape or an option is wrong, or `ignore_index` is not negative where the target is
+        class probabilities, or `out` is read-only.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -173,14 +205,27 @@ def cross_entropy_and_grad(
 
     Notes
     -----
-    Without smoothing, entries are within ``GRADIENT_ULP`` ulp of the exact ones, plus the rounding
-    of differences of two logits; the target's is the negated share of the other classes, never the
-    difference ``p - 1``. Smoothing subtracts numbers of its own, to which that accuracy then
-    applies. Entries below the smallest normal number of the computation's dtype are +0.
+    In the terms of `cross_entropy`, with p = softmax(y), a row's gradient is its sample weight,
+    over the mean's divisor, times::
+
+        (sum_k pull_k + 2 * z_loss * lse) * p_c - pull_c
+
+    and with `softcap` times the derivative of the cap, ``1 - tanh(logits_c / softcap)**2``.
+
+    Without further options, entries are within ``GRADIENT_ULP`` ulp of the exact ones, plus the
+    rounding of differences of two logits; the target's is the negated share of the other classes,
+    never the difference ``p - 1``, and where the target is class probabilities that goes for the
+    class of the largest logit. Smoothing, `z_loss` and class probabilities subtract numbers of
+    their own: the accuracy is then relative to the largest of those. Class probabilities, with them
+    a `weight` or smoothing, and `z_loss` may add an ulp each; `softcap` widens the gap by the
+    capped logits' absolute values and by ``2 * abs(logits_c) / softcap`` for its derivative, which
+    is computed from exponentials and keeps its digits where the tanh is 1. Entries below the
+    smallest normal number of the computation's dtype are +0.
 
     Rows that are ignored, or whose sample weight is 0, have a gradient of exactly 0, as do rows of
-    only -inf, and all rows if the mean's divisor is 0. NaN or +inf in a kept row gives NaN. Nothing
-    is written to `out` before every argument was checked.
+    only -inf, infinite logits under `softcap`, and all rows if the mean's divisor is 0. NaN or, not
+    capped, +inf in a kept row gives NaN. Nothing is written to `out` before every argument was
+    checked.
 
     Examples
     --------
@@ -192,42 +237,22 @@ def cross_entropy_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing):
+    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing, z_loss, softcap):
         result = _backends.active.cross_entropy_rows(
             logits, target, axis, True, out, n_threads, _threads.resolve
         )
         if result is not None and result[1] is not None:
             return result[0], result[1]
-    options = as_options(reduction, ignore_index, label_smoothing)
-    problem = _loss_problem(logits, target, weight, axis, sample_weight, options)
+    options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
+    problem = loss_problem(logits, target, weight, axis, sample_weight, options)
     given = check_out(out, problem.logits.shape, problem.dtype)
     threads = _threads.resolve(n_threads, problem.logits.size)
 
-    if given is not None and _can_write_to(given, problem):
-        return _run(problem, options, given, threads), given
+    if given is not None and problem.can_write_to(given):
+        return run(problem, given, threads), given
     grad = np.empty(problem.logits.shape, compute_dtype(problem.dtype))
-    loss = _run(problem, options, grad, threads)
+    loss = run(problem, grad, threads)
     return loss, finish(grad, problem.dtype, given)
-
-
-@dataclass(frozen=True, slots=True)
-class _LossProblem:
-    """Checked arrays of a loss: logits with the caller's axes, everything else one per row."""
-
-    logits: Array
-    axis: int
-    target: ClassIndices
-    weight: Array | None
-    sample_weight: Array | None
-    weight_sum: float
-    dtype: np.dtype[Any]
-
-    def rows(self, array: Array) -> Array:
-        """An array of the logits' shape as rows: a view with the class axis last."""
-        if self.axis == array.ndim - 1:
-            return array
-        batch = [i for i in range(array.ndim) if i != self.axis]
-        return array.transpose(*batch, self.axis)
 
 
 def _is_plain(
@@ -236,6 +261,8 @@ def _is_plain(
     ignore_index: object,
     reduction: object,
     label_smoothing: object,
+    z_loss: object,
+    softcap: object,
 ) -> bool:
     """Whether every option has its default, as the backends' lane for plain calls requires."""
     return (
@@ -247,58 +274,7 @@ def _is_plain(
         and reduction == "mean"
         and type(label_smoothing) is float
         and label_smoothing == 0.0
+        and type(z_loss) is float
+        and z_loss == 0.0
+        and softcap is None
     )
-
-
-def _loss_problem(
-    logits: object,
-    target: object,
-    weight: object,
-    axis: object,
-    sample_weight: object,
-    options: Options,
-) -> _LossProblem:
-    """Check everything that a loss takes, the targets' values included."""
-    array, dtype, class_axis = as_logits(logits, axis)
-    n_classes = array.shape[class_axis]
-    indices = as_class_indices(target, array.shape, class_axis, options.ignore_index)
-    weights = as_weight(weight, n_classes, array.dtype.newbyteorder("="))
-    row_weights = as_sample_weight(sample_weight, indices.given.shape)
-    invalid, weight_sum = backend_for(dtype).check_target(
-        indices.rows, n_classes, weights, row_weights, options.ignore_index
-    )
-    if invalid >= 0:
-        indices.raise_out_of_range(invalid, n_classes, options.ignore_index)
-    return _LossProblem(array, class_axis, indices, weights, row_weights, weight_sum, dtype)
-
-
-def _run(problem: _LossProblem, options: Options, grad: Array | None, n_threads: int) -> Any:
-    """Compute the loss, and the gradient into `grad`, which may be the logits."""
-    total, divisor, losses = 0.0, 1.0, None
-    if options.reduction == "mean":
-        divisor = problem.weight_sum
-    if options.reduction == "none":
-        losses = np.zeros(problem.target.rows.size, problem.logits.dtype.newbyteorder("="))
-    if problem.logits.size:
-        total = backend_for(problem.dtype).cross_entropy(
-            problem.rows(problem.logits),
-            problem.target.rows,
-            losses,
-            None if grad is None else problem.rows(grad),
-            problem.weight,
-            problem.sample_weight,
-            options.ignore_index,
-            options.label_smoothing,
-            1 / divisor if divisor else 0.0,
-            n_threads,
-        )
-    if losses is not None:
-        return finish(losses.reshape(problem.target.given.shape), problem.dtype, None)
-    with np.errstate(all="ignore"):
-        return problem.dtype.type(np.float64(total) / divisor)
-
-
-def _can_write_to(grad: Array, problem: _LossProblem) -> bool:
-    """Whether a backend may write the gradient here while it reads its input."""
-    others = [problem.target.rows, problem.weight, problem.sample_weight]
-    return can_write_to(grad, problem.logits, others)

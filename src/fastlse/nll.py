@@ -88,7 +88,7 @@ def nll_loss(
     >>> print(f"{fastlse.cross_entropy(logits, [0, 1]):.6f}")
     0.410038
     """
-    options = as_options(reduction, ignore_index, 0.0)
+    options = as_options(reduction, ignore_index)
     array, dtype, class_axis = as_logits(log_probs, axis, "log_probs")
     n_classes = array.shape[class_axis]
     indices = as_class_indices(target, array.shape, class_axis, options.ignore_index)

@@ -93,13 +93,16 @@ class Backend(Protocol):
     def cross_entropy(
         self,
         logits: Array,
-        target: Array,
+        target: Array | None,
+        probabilities: Array | None,
         loss: Array | None,
         grad: Array | None,
         weight: Array | None,
         sample_weight: Array | None,
         ignore_index: int,
         label_smoothing: float,
+        z_loss: float,
+        softcap: float,
         grad_scale: float,
         n_threads: int,
     ) -> float: ...

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _complex, _log_space, _logistic, _scans, _segments, _states, _weighted
+from . import _complex, _log_space, _logistic, _losses, _scans, _segments, _states, _weighted
 from ._blocks import Array, row_blocks
-from ._rows import Rows, add_up, flushed, work_dtype
+from ._rows import Rows, flushed
 
 NAME = "numpy"
 
@@ -105,121 +105,9 @@ def log_softmax(x: Array, n_reduced: int, out: Array, where: Array | None, n_thr
             block.write(out, piece, values)
 
 
-def check_target(
-    target: Array,
-    n_classes: int,
-    weight: Array | None,
-    sample_weight: Array | None,
-    ignore_index: int,
-) -> tuple[int, float]:
-    """Find the first row with an invalid target (or -1) and sum the weights of the kept rows."""
-    kept = target != ignore_index
-    invalid = kept & ((target < 0) | (target >= n_classes))
-    if invalid.any():
-        return int(invalid.argmax()), 0.0
-    if sample_weight is not None:
-        kept &= sample_weight != 0
-    row_weights = np.ones(np.count_nonzero(kept))
-    if weight is not None:
-        row_weights *= weight[target[kept]]
-    if sample_weight is not None:
-        row_weights *= sample_weight[kept]
-    return -1, float(row_weights.sum())
-
-
-@np.errstate(all="ignore")
-def cross_entropy(
-    logits: Array,
-    target: Array,
-    loss: Array | None,
-    grad: Array | None,
-    weight: Array | None,
-    sample_weight: Array | None,
-    ignore_index: int,
-    label_smoothing: float,
-    grad_scale: float,
-    n_threads: int,
-) -> float:
-    """Write each row's loss to `loss` and its scaled gradient to `grad`; return the losses' sum.
-
-    With row weight s, class weights w, their sum W, K classes and smoothing eps,
-
-        loss = s * ((1 - eps) * w_t * (lse - x_t)  +  eps / K * sum_c w_c * (lse - x_c))
-    """
-    work = work_dtype(logits.dtype)
-    n_classes = logits.shape[-1]
-    class_weights = np.ones(n_classes, work) if weight is None else weight.astype(work)
-    smoothing = class_weights * (label_smoothing / n_classes)
-    sums = []
-    for block in row_blocks(logits.shape, 1):
-        rows = Rows(logits, None, block)
-        kept = target[block.rows] != ignore_index
-        row_weight = np.ones(block.n_rows, work)
-        if sample_weight is not None:
-            row_weight = sample_weight[block.rows].astype(work)
-            kept &= row_weight != 0
-        classes = np.where(kept, target[block.rows], 0)
-        target_weight = (1 - label_smoothing) * class_weights[classes]
-        losses = _block_loss(rows, classes, target_weight, smoothing)
-        losses = np.where(kept, row_weight * losses, 0)
-        sums.append(losses.sum())
-        if loss is not None:
-            loss[block.rows] = losses
-        if grad is not None:
-            scale = np.where(kept, row_weight * grad_scale, 0)
-            _write_gradient(grad, rows, classes, target_weight, smoothing, scale)
-    return float(np.sum(sums))
-
-
-def _block_loss(rows: Rows, classes: Array, target_weight: Array, smoothing: Array) -> Array:
-    """Each row's loss before its own weight: both terms are sums of non-negative parts."""
-    log_total = np.where(np.isfinite(rows.row_max), rows.log_total, np.nan)
-    logits = rows.x[rows.block.box]
-    target_logit = np.take_along_axis(logits, classes.reshape(*logits.shape[:-1], 1), axis=-1)
-    to_target = (rows.row_max - target_logit.reshape(-1).astype(rows.work)) + log_total
-    # A weight of 0 drops the class, even where the logit is -inf.
-    losses = np.where(target_weight == 0, 0 * log_total, target_weight * to_target)
-    if smoothing.any():
-        sums = []
-        for piece in rows.block.columns:
-            weights = smoothing[piece.start : piece.stop]
-            gaps = (rows.row_max[:, None] - rows.values(piece)) * weights
-            sums.append(np.where(weights == 0, 0, gaps).sum(axis=1))
-        losses = losses + (add_up(sums) + smoothing.sum() * log_total)
-    return losses
-
-
-def _write_gradient(
-    grad: Array,
-    rows: Rows,
-    classes: Array,
-    target_weight: Array,
-    smoothing: Array,
-    scale: Array,
-) -> None:
-    """Write scale * d loss / d logits; rows whose scale is 0 get exact zeros.
-
-    With A the sum of the weights put on the classes, q_c, the gradient is A * p_c - q_c. At the
-    target, A * p_t - q_t is rewritten as (A - q_t) - A * (1 - p_t), with 1 - p_t computed as the
-    other classes' share: a difference of two numbers near 1 would lose it.
-    """
-    total = np.where(np.isfinite(rows.row_max), 1 + rows.rest, np.nan)
-    weight_sum = target_weight + smoothing.sum()
-    zero = (scale == 0) | (rows.row_max == -np.inf)
-    for piece in rows.block.columns:
-        terms = rows.exp(piece)
-        values = (weight_sum / total)[:, None] * terms - smoothing[piece.start : piece.stop]
-        here = np.flatnonzero((classes >= piece.start) & (classes < piece.stop))
-        place = classes[here] - piece.start
-        others = ((1 - terms[here, place]) + rows.rest[here]) / total[here]
-        not_here = smoothing.sum() - smoothing[classes[here]]
-        values[here, place] = not_here - weight_sum[here] * others
-        values *= scale[:, None]
-        values[zero] = 0
-        rows.block.write(grad, piece, flushed(values, grad.dtype))
-
-
 # Functions with a room of their own.
+check_target = _losses.check_target
+cross_entropy = _losses.cross_entropy
 row_states = _states.row_states
 log_sums = _states.log_sums
 softmax_of_states = _states.softmax_of_states
