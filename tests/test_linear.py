@@ -600,5 +600,5 @@ def test_block_sizes():
                 row_bytes = (n_features + n_classes) * dtype.itemsize
                 assert chunk >= 1
                 assert chunk == 1 or chunk * row_bytes <= _linear_problem.MOST_BYTES
-                assert chunk < n_rows + 64
-    assert rows(None, np.empty((4096, 384)), 30522, np.dtype(np.float32)) == 512
+                assert chunk < n_rows + 16
+    assert rows(None, np.empty((4096, 384)), 30522, np.dtype(np.float32)) == 464

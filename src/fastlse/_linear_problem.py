@@ -23,8 +23,8 @@ CACHE_BYTES = 2**21
 # matrix for each block, and so does the sum of its gradients.
 MIN_ROWS = 512
 
-# ... but the buffer, and the sum in float64, never take more than this.
-MOST_BYTES = 63_500_000
+# ... but the buffer, and the sum in float64, never take more than this, and a call 64 MB.
+MOST_BYTES = 59_000_000
 
 # Up to this size the blocks' gradients of the weight are added up in float64.
 WIDE_SUM_BYTES = 2**24
@@ -157,13 +157,13 @@ def _as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[A
         n_features = 0
     room = MOST_BYTES
     if sum_dtype(int(x.shape[1]) * n_classes, dtype) != dtype:
-        room -= int(x.shape[1]) * n_classes * 8 + 2**20  # and what is added to it
+        room -= int(x.shape[1]) * n_classes * 8
     row_bytes = max(1, (n_classes + n_features) * dtype.itemsize)
     most = max(1, CACHE_BYTES // row_bytes, min(least, room // row_bytes))
-    # Blocks of one size: a last one of few rows would cost nearly as much. Tiles have 64 rows.
+    # Blocks of one size: a last one of few rows would cost nearly as much.
     n_blocks = max(1, -(-n_rows // most))
     rows = -(-n_rows // n_blocks)
-    return max(1, rows if rows <= 64 else min(most, -(-rows // 64) * 64))
+    return max(1, rows if rows <= 64 else min(most, -(-rows // 16) * 16))
 
 
 def sum_dtype(size: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
