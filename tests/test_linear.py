@@ -38,7 +38,8 @@ def dense(x, weight, target, linear_bias=None, weights=None, **options):
     if linear_bias is not None:
         logits = logits + linear_bias.astype(float)
     loss, grad = fastlse.cross_entropy_and_grad(logits, target, weights, **options)
-    flat, x = grad.reshape(-1, len(weight)), x.reshape(target.size, weight.shape[1])
+    n_rows = grad.size // len(weight)
+    flat, x = grad.reshape(n_rows, len(weight)), x.reshape(n_rows, weight.shape[1])
     bias_grad = None if linear_bias is None else flat.sum(axis=0)
     return loss, (grad @ weight, flat.T @ x, bias_grad)
 
@@ -100,8 +101,12 @@ def test_every_option(backend, data):
     shape = data.draw(st.tuples(st.integers(0, 40), st.integers(0, 70), st.integers(1, 90)))
     x, weight, bias, target = problem(*shape, seed=data.draw(st.integers(0, 99)))
     rng = np.random.default_rng(0)
-    ignore_index = data.draw(st.sampled_from([-100, 0, shape[2] - 1]))
-    target = np.where(target == -100, ignore_index, target)
+    ignore_index = -100
+    if data.draw(st.booleans()):
+        target = rng.uniform(-0.2, 1, (shape[0], shape[2]))
+    else:
+        ignore_index = data.draw(st.sampled_from([-100, 0, shape[2] - 1]))
+        target = np.where(target == -100, ignore_index, target)
     weights = data.draw(st.sampled_from([None, rng.uniform(0, 3, shape[2])]))
     options = {
         "linear_bias": data.draw(st.sampled_from([None, bias])),
@@ -111,6 +116,8 @@ def test_every_option(backend, data):
         "ignore_index": ignore_index,
         "reduction": data.draw(st.sampled_from(["mean", "sum", "none"])),
         "label_smoothing": data.draw(st.sampled_from([0.0, 0.1, 1.0])),
+        "z_loss": data.draw(st.sampled_from([0.0, 0.1])),
+        "softcap": data.draw(st.sampled_from([None, 1.5])),
     }
     chunk_rows = data.draw(st.sampled_from([None, 1, 8, 30]))
     expected = dense(x, weight, target, weights=weights, **options)
@@ -186,6 +193,89 @@ def test_many_blocks_add_up(backend):
     result = linear_cross_entropy_and_grad(x, weight, target, linear_bias=bias, chunk_rows=4)
     for gradient, right in zip(result[1][1:], expected[1][1:], strict=True):
         assert_near(gradient, right, LINEAR_GRADIENT_ERROR / 10)
+
+
+class TestClassProbabilities:
+    def case(self, n_rows=60, n_features=7, n_classes=5, dtype="float64"):
+        x, weight, bias, _ = problem(n_rows, n_features, n_classes, dtype)
+        q = np.random.default_rng(1).random((n_rows, n_classes))
+        return x, weight, bias, q.astype(dtype)
+
+    @pytest.mark.parametrize("n_classes", [5, 70])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_any_layout_and_dtype(self, backend, dtype, n_classes):
+        x, weight, bias, q = self.case(n_classes=n_classes, dtype=dtype)
+        expected = dense(x, weight, q, bias, softcap=2.0)
+        wide = np.zeros((60, 2 * n_classes), dtype)
+        wide[:, ::2] = q
+        for of_q in (q, np.asfortranarray(q), wide[:, ::2], q.astype(q.dtype.newbyteorder())):
+            result = linear_cross_entropy_and_grad(
+                x, weight, of_q, linear_bias=bias, softcap=2.0, chunk_rows=7
+            )
+            assert_right(result, expected, dtype)
+        for other in ("float16", "float32", "float64"):
+            expected = dense(x, weight, q.astype(other), bias)
+            result = linear_cross_entropy_and_grad(
+                x, weight, q.astype(other), linear_bias=bias, chunk_rows=7
+            )
+            assert_right(result, expected, dtype)
+
+    def test_more_dimensions(self, backend):
+        x, weight, _bias, q = self.case()
+        expected = linear_cross_entropy_and_grad(x, weight, q, reduction="none", chunk_rows=7)
+        for order in ("C", "F"):
+            result = linear_cross_entropy_and_grad(
+                x.reshape(3, 4, 5, 7).copy(order),
+                weight,
+                q.reshape(3, 4, 5, 5).copy(order),
+                reduction="none",
+                chunk_rows=7,
+            )
+            assert_near(result[0], expected[0].reshape(3, 4, 5), 1e-13)
+            assert_near(result[1][0], expected[1][0].reshape(3, 4, 5, 7), 1e-13)
+            assert_near(result[1][1], expected[1][1], 1e-13)
+        one = linear_cross_entropy_and_grad(x[0], weight, q[0])
+        assert_near(one[0], expected[0][0], 1e-13)
+        assert_near(one[1][0], expected[1][0][0], 1e-13)
+
+    def test_float16(self, backend):
+        x, weight, bias, q = self.case(dtype="float16")
+        expected = dense(x, weight, q, bias, z_loss=0.1)
+        result = linear_cross_entropy_and_grad(x, weight, q, linear_bias=bias, z_loss=0.1)
+        assert_right(result, expected, "float16")
+
+    def test_rows_of_weight_zero_may_hold_anything(self, backend):
+        x, weight, bias, q = self.case()
+        sample_weight = (np.arange(60) % 3 > 0) * 1.5
+        options = {"sample_weight": sample_weight, "linear_bias": bias, "chunk_rows": 7}
+        expected = linear_cross_entropy_and_grad(x, weight, q, **options)
+        x[::3], q[::3] = np.nan, np.inf
+        loss, gradients = linear_cross_entropy_and_grad(x, weight, q, **options)
+        assert_same_bits((loss, *gradients), (expected[0], *expected[1]))
+        assert not gradients[0][::3].any()
+
+    def test_are_read_by_blocks(self, backend):
+        """Another dtype than the logits': converted a block at a time."""
+        x, weight, _bias, q = self.case(20_000, 4, 50)
+        q = q.astype(np.float32)
+        tracemalloc.start()
+        try:
+            linear_cross_entropy(x, weight, q, chunk_rows=100)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < q.nbytes / 2
+
+    def test_bad_ones(self, backend):
+        x, weight, _bias, q = self.case()
+        with pytest.raises(TypeError, match=r"logits' shape \(60, 5\), got.*shape \(60, 4\)"):
+            linear_cross_entropy(x, weight, q[:, :4])
+        with pytest.raises(ValueError, match="ignore_index must be negative"):
+            linear_cross_entropy(x, weight, q, ignore_index=0)
+        with pytest.raises(ValueError, match="softcap must be"):
+            linear_cross_entropy(x, weight, q, softcap=0)
+        with pytest.raises(ValueError, match="z_loss must be"):
+            linear_cross_entropy(x, weight, q, z_loss=-1)
 
 
 class TestIgnoredRows:

@@ -138,14 +138,15 @@ class _Pulls:
     Attributes
     ----------
     own : ndarray of int
-        The class of each row whose gradient must not be computed as a difference from 1.
-    others : ndarray
-        The sum of the pulls on the other classes.
+        The class of each row whose gradient may be a small difference from the mass.
+    of_own, others : ndarray
+        The pull on that class, and the sum of the pulls on the others.
     mass : ndarray
         The sum of the pulls on all classes.
     """
 
     own: Array
+    of_own: Array
     others: Array
     mass: Array
 
@@ -160,7 +161,7 @@ class _Pulls:
         raise NotImplementedError
 
     def of(self, piece: Columns) -> Array:
-        """The pulls on some of the classes; those on the rows' own are not used."""
+        """The pulls on some of the classes; those on the rows' own are in `of_own`."""
         raise NotImplementedError
 
     def gaps(self, piece: Columns) -> Array:
@@ -173,7 +174,8 @@ class _Pulls:
         """Write scale * d loss / d logits; rows whose scale is 0 get exact zeros.
 
         At the row's own class, mass * p - pull is rewritten as others - mass * (1 - p), with 1 - p
-        computed as the other classes' share: a difference of two numbers near 1 would lose it.
+        computed as the other classes' share: a difference of two numbers near the mass would lose
+        it. Where most of the mass is on the others, it is they who would be such numbers.
         """
         rows = self.rows
         zero = (scale == 0) | (rows.row_max == -np.inf)
@@ -182,16 +184,24 @@ class _Pulls:
             values = ((self.mass + lse_slope) / self.total)[:, None] * terms - self.of(piece)
             here = np.flatnonzero((self.own >= piece.start) & (self.own < piece.stop))
             place = self.own[here] - piece.start
-            own = terms[here, place]
-            share_of_others = ((1 - own) + rows.rest[here]) / self.total[here]
-            values[here, place] = (
-                self.others[here] - self.mass[here] * share_of_others
-            ) + lse_slope[here] * (own / self.total[here])
+            values[here, place] = self._at_own(terms[here, place], here, lse_slope[here])
             if isinstance(rows, CappedRows):
                 values *= rows.slope(piece)
             values *= scale[:, None]
             values[zero] = 0
             rows.block.write(grad, piece, flushed(values, grad.dtype))
+
+    def _at_own(self, term: Array, rows: Array, lse_slope: Array) -> Array:
+        """The gradient of some rows at their own classes, whose exp(y - row_max) is given."""
+        mass, total, of_own, others = (
+            array[rows] for array in (self.mass, self.total, self.of_own, self.others)
+        )
+        share = term / total
+        share_of_others = ((1 - term) + self.rows.rest[rows]) / total
+        at_own = np.where(
+            np.abs(of_own) < np.abs(others), mass * share - of_own, others - mass * share_of_others
+        )
+        return np.asarray(at_own + lse_slope * share)
 
 
 class _ClassPulls(_Pulls):
@@ -200,6 +210,7 @@ class _ClassPulls(_Pulls):
     def __init__(self, rows: Rows, classes: Array, weights: Array, smoothing: Array) -> None:
         super().__init__(rows)
         self.own, self.smoothing, self.target_weight = classes, smoothing, weights[classes]
+        self.of_own = self.target_weight + smoothing[classes]
         self.others = smoothing.sum() - smoothing[classes]
         self.mass = self.target_weight + smoothing.sum()
 
@@ -241,17 +252,17 @@ class _ProbabilityPulls(_Pulls):
         super().__init__(rows)
         self.probabilities, self.weights, self.smoothing = probabilities, weights, smoothing
         self.own = rows.position
-        of_own = np.zeros(rows.block.n_rows, rows.work)
+        self.of_own = np.zeros(rows.block.n_rows, rows.work)
         sums = []
         for piece in rows.block.columns:
             pulls = self.of(piece)
             here = np.flatnonzero((self.own >= piece.start) & (self.own < piece.stop))
             place = self.own[here] - piece.start
-            of_own[here] = pulls[here, place]
+            self.of_own[here] = pulls[here, place]
             pulls[here, place] = 0
             sums.append(pulls.sum(axis=1))
         self.others = add_up(sums)
-        self.mass = self.others + of_own
+        self.mass = self.others + self.of_own
 
     def of(self, piece: Columns) -> Array:
         part = slice(piece.start, piece.stop)

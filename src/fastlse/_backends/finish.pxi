@@ -29,8 +29,8 @@ cdef struct Ends:        # one entry for each lane
     double logit[64]
     double class_weight[64]      # of the target; 0 beside class probabilities, which are all pulls
     double deficit[64]           # the sum of pull (max - x), where a pull is a class weight (label smoothing) or a class probability
-    double mass[64]              # the sum of the pulls, and the target's own
-    double own[64]
+    double mass[64]              # the sum of the pulls, and of those of the classes that are not the target's
+    double others[64]
     double row_weight[64]
     double kept[64]
     # from these
@@ -203,7 +203,7 @@ cdef inline void open_loss(const Job* job, Ends* ends, int lane, Py_ssize_t row,
     ends.logit[lane] = 0
     ends.deficit[lane] = 0
     ends.mass[lane] = job.weight_total
-    ends.own[lane] = ends.class_weight[lane]
+    ends.others[lane] = job.weight_total - ends.class_weight[lane]
     if has_probabilities(job):
         ends.class_weight[lane] = 0
 
@@ -244,20 +244,25 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
     cdef double smoothing = job.smoothing
     cdef double z_loss = job.z_loss
     cdef double grad_scale = job.grad_scale
-    cdef double row_scale, height, steepness, others, e_target, entry, floor, not_a_number
+    cdef double row_scale, height, mass, own, steepness, own_share, others_pull, others_share, e_target, entry, floor, not_a_number
     cdef bint zero
     cdef int lane
     for lane in range(count):
         row_scale = ends.row_weight[lane] * grad_scale
-        height = (1 - smoothing) * ends.class_weight[lane] + scale * ends.mass[lane]
+        mass = (1 - smoothing) * ends.class_weight[lane] + scale * ends.mass[lane]
         steepness = 2 * z_loss * log_sum(<const Ends*>ends, lane)
-        height = height + steepness
+        height = mass + steepness
         not_a_number = ends.max[lane] - ends.max[lane]
         ends.shift[lane] = finite_or_zero(ends.max[lane])
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
         e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
-        others = ((1 - e_target) + ends.high[lane]) + ends.low[lane]
-        entry = row_scale * (scale * (ends.mass[lane] - ends.own[lane]) + steepness - height * (others * ends.inverse[lane]))
+        others_share = (((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane]
+        own_share = e_target * ends.inverse[lane]
+        others_pull = scale * ends.others[lane]
+        own = mass - others_pull
+        # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
+        entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
+        entry = row_scale * (entry + steepness * own_share)
         entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))

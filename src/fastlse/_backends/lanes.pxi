@@ -142,12 +142,21 @@ cdef inline real deficit_of(real x, real shift, real pull) noexcept nogil:
     return pick(pull == 0, <real>0, pull * (shift - x))
 
 
-cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const real* pull, bint short_row,
-                                 Sum* sum) noexcept nogil:
-    """Add pull * (shift - x); pull NULL stands for ones."""
+cdef inline void add_terms(const real* term, bint short_row, Sum* sum) noexcept nogil:
+    if short_row:
+        add_short(term, sum)
+    else:
+        add_group(term, sum)
+
+
+cdef inline void run_sum_pulls(const real* x, Py_ssize_t n, real shift, const real* pull, bint short_row, Sum* deficit,
+                               Sum* mass) noexcept nogil:
+    """Add pull * (shift - x) to the deficit, and the pulls to the mass; pull NULL stands for ones, which nobody adds up."""
     cdef int lanes = 64 if real is float else 32
     cdef real term[64]
-    cdef Sum local = sum[0]            # which nothing else can point to
+    cdef real rest[64]
+    cdef Sum lack = deficit[0]         # which nothing else can point to
+    cdef Sum whole = mass[0]
     cdef Py_ssize_t i = 0
     cdef int lane
     while i + lanes <= n:
@@ -157,44 +166,57 @@ cdef inline void run_sum_deficit(const real* x, Py_ssize_t n, real shift, const 
         else:
             for lane in range(lanes):
                 term[lane] = deficit_of(x[i + lane], shift, pull[i + lane])
-        add_group(<const real*>term, &local)
+            add_group(pull + i, &whole)
+        add_group(<const real*>term, &lack)
         i += lanes
     if i < n:
         for lane in range(lanes):
             term[lane] = 0
+            rest[lane] = 0
         for lane in range(<int>(n - i)):
-            term[lane] = deficit_of(x[i + lane], shift, pull[i + lane] if pull != NULL else 1)
-        if short_row:
-            add_short(<const real*>term, &local)
-        else:
-            add_group(<const real*>term, &local)
-    sum[0] = local
+            rest[lane] = pull[i + lane] if pull != NULL else 1
+            term[lane] = deficit_of(x[i + lane], shift, rest[lane])
+        add_terms(<const real*>term, short_row, &lack)
+        add_terms(<const real*>rest, short_row, &whole)
+    deficit[0] = lack
+    mass[0] = whole
 
 
-cdef inline void run_cap(real* x, Py_ssize_t n, real softcap, real* slope) noexcept nogil:
-    """x becomes softcap tanh(x / softcap), of slope 1 - tanh^2. Both lie in scratch: its last step may go beyond n."""
+cdef inline void cap_step(const real* x, real half_cap, real per_cap, real* y, real* slope) noexcept nogil:
     cdef int width = 32 if real is float else 16
-    cdef real inverse = <real>1 / softcap
-    cdef real y[32]
-    cdef real dy[32]
-    cdef TanhF32 f32
-    cdef TanhF64 f64
-    cdef Py_ssize_t i = 0
+    cdef real capped_x[32]
+    cdef real its_slope[32]
+    cdef CappedF32 f32
+    cdef CappedF64 f64
     cdef int j
-    while i < n:
-        for j in range(width):
-            if real is float:
-                f32 = tanh_f32(x[i + j] * inverse)
-                y[j] = softcap * f32.tanh
-                dy[j] = f32.slope
-            else:
-                f64 = tanh_f64(x[i + j] * inverse)
-                y[j] = softcap * f64.tanh
-                dy[j] = f64.slope
-        for j in range(width):
-            x[i + j] = y[j]
-            slope[i + j] = dy[j]
+    for j in range(width):
+        if real is float:
+            f32 = cap_f32(x[j], half_cap, per_cap)
+            capped_x[j] = f32.y
+            its_slope[j] = f32.slope
+        else:
+            f64 = cap_f64(x[j], half_cap, per_cap)
+            capped_x[j] = f64.y
+            its_slope[j] = f64.slope
+    for j in range(width):
+        y[j] = capped_x[j]
+        slope[j] = its_slope[j]
+
+
+cdef inline void run_cap(const real* x, Py_ssize_t n, real softcap, real* y, real* slope) noexcept nogil:
+    """y = softcap tanh(x / softcap), of slope 1 - tanh^2. They lie in scratch, where x may be y and the last step goes beyond n."""
+    cdef int width = 32 if real is float else 16
+    cdef real half_cap = softcap / 2
+    cdef real per_cap = -2 / softcap
+    cdef real rest[32]
+    cdef Py_ssize_t i = 0
+    while i + width <= n:
+        cap_step(x + i, half_cap, per_cap, y + i, slope + i)
         i += width
+    if i < n:
+        memset(rest, 0, sizeof(rest))
+        memcpy(rest, x + i, (n - i) * sizeof(real))
+        cap_step(<const real*>rest, half_cap, per_cap, y + i, slope + i)
 
 
 cdef inline real through_cap(real gradient, real slope) noexcept nogil:
@@ -225,17 +247,6 @@ cdef inline void run_pulls(real* pull, Py_ssize_t n, const real* weight, double 
             pull[i] *= weight[i]
 
 
-cdef inline void run_sum_pulls(const real* pull, Py_ssize_t n, bint short_row, Sum* sum) noexcept nogil:
-    cdef real term[16]
-    cdef int lane
-    if not short_row:
-        run_sum(pull, n, sum)
-        return
-    for lane in range(16):
-        term[lane] = pull[lane] if lane < n else <real>0
-    add_short(<const real*>term, sum)
-
-
 cdef inline real flushed(real e, real floor) noexcept nogil:
     """Zero where the product to come would be subnormal: by comparison, since such a product costs 150 cycles."""
     return e if e >= floor else <real>0
@@ -264,6 +275,13 @@ cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, 
         for j in range(width):
             to[at + j] = value[j]
         i += width
+
+
+cdef inline void run_scale_capped(const real* e, Py_ssize_t n, real scale, real floor, const real* slope, real* to) noexcept nogil:
+    """scale * e * slope, the gradient through the cap; `to` is e or apart from it."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = through_cap(scaled(e[i], scale, floor), slope[i])
 
 
 cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real floor, real offset, const real* weight,

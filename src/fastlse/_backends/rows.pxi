@@ -58,17 +58,27 @@ cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept no
     return (4 if job.softcap > 0 or has_probabilities(job) else 2) * CHUNK * <Py_ssize_t>sizeof(real)
 
 
+cdef inline real cap_of(const Job* job, const real* like) noexcept nogil:
+    """The softcap, within what the type holds: beyond, the logits are 0 or themselves as far as the type can tell."""
+    cdef double largest = 1e38 if real is float else 1e307
+    cdef double softcap = job.softcap if job.softcap < largest else largest
+    return real_of(softcap if softcap > smallest(like) else smallest(like), like)
+
+
 cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
     """Elements start .. start + count of the row as one run, capped; what the mask leaves out is -inf."""
     cdef real* scratch = <real*>row.x_scratch
     if job.x.contiguous_row and row.where == NULL and job.softcap == 0:
         return <const real*>row.x + start
+    if row.gathered != start and job.x.contiguous_row and row.where == NULL:
+        run_cap(<const real*>row.x + start, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
+        row.gathered = start
     if row.gathered != start:
         gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
         if job.softcap > 0:
-            run_cap(scratch, count, real_of(job.softcap, like), <real*>row.slope_scratch)
+            run_cap(<const real*>scratch, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
         row.gathered = start
     return scratch
 
@@ -76,7 +86,7 @@ cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssi
 cdef inline double logit_at(const Job* job, const char* x, const real* like) noexcept nogil:
     """One element, capped."""
     cdef real value = load(x, job.x.swapped, like)
-    return capped(value, real_of(job.softcap, like)) if job.softcap > 0 else value
+    return capped(value, cap_of(job, like)) if job.softcap > 0 else value
 
 
 cdef inline double element(const Job* job, const Row* row, Py_ssize_t index, const real* like) noexcept nogil:
@@ -149,6 +159,7 @@ cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, doubl
                            const real* like) noexcept nogil:
     """What a loss needs of the pulls, given the row's maximum and where it stands (-1: nowhere, or not known)."""
     cdef Sum deficit, mass
+    cdef double own = 0
     cdef const real* x
     cdef const real* pull
     cdef Py_ssize_t n = job.layout.row.size
@@ -162,16 +173,15 @@ cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, doubl
         count = least(CHUNK, n - at)
         x = fetch(job, row, at, count, like)
         pull = fetch_pulls(job, row, at, count, like)
-        run_sum_deficit(x, count, real_of(max, like), pull, n <= SHORT_SUM, &deficit)
-        if has_probabilities(job):
-            run_sum_pulls(pull, count, n <= SHORT_SUM, &mass)
-            if at <= position < at + count:
-                ends.own[lane] = pull[position - at]
+        run_sum_pulls(x, count, real_of(max, like), pull, n <= SHORT_SUM, &deficit, &mass)
+        if has_probabilities(job) and at <= position < at + count:
+            own = pull[position - at]
         at += count
     ends.deficit[lane] = settled_total(&deficit, like)
     if has_probabilities(job):
         # the maximum's entry of the gradient is written as a target's: of a confident row p - q is mostly cancelled
         ends.mass[lane] = settled_total(&mass, like)
+        ends.others[lane] = total_without(&mass, own, like)
         ends.target[lane] = position
         ends.logit[lane] = max
 
@@ -197,31 +207,36 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
     cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* e
+    cdef const real* slope
     cdef real* to
-    cdef bint apart = not job.out.contiguous_row or job.softcap > 0       # x may lie where the results go, and its slope is asked for
+    cdef real entry
     cdef Py_ssize_t target = ends.target[lane]
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count
     while at < stop:
         count = least(CHUNK, stop - at)
-        to = <real*>row.out_scratch if apart else <real*>row.out + at
+        to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
         if job.mode == LOG_SOFTMAX:
             run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
         else:
             if kept == NULL:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, to)
             e = kept + at if kept != NULL else to
+            slope = <const real*>row.slope_scratch
+            entry = real_of(ends.target_entry[lane], like)
             if has_pulls(job):
                 run_scale_minus(e, count, scale, floor, offset, fetch_pulls(job, row, at, count, like), to)
+                if job.softcap > 0:
+                    run_slope(to, slope, count)
+            elif job.softcap > 0:
+                run_scale_capped(e, count, scale, floor, slope, to)
             else:
                 run_scale(e, count, scale, floor, to)
             if at <= target < at + count:
-                to[target - at] = real_of(ends.target_entry[lane], like)
-            if job.softcap > 0:
-                run_slope(to, <const real*>row.slope_scratch, count)
+                to[target - at] = through_cap(entry, slope[target - at]) if job.softcap > 0 else entry
         if row.where != NULL:
             fill_masked(&job.where, &job.layout.row, row.where, at, count, masked, to, 1)
-        if apart:
+        if not job.out.contiguous_row:
             scatter(<const real*>to, 1, &job.out, &job.layout.row, row.out, at, count)
         at += count
 

@@ -1,6 +1,6 @@
 # Elementary functions on one element, written so that a plain loop over lanes vectorises: no branches, no calls.
 
-from libc.math cimport fabs
+from libc.math cimport copysign, copysignf, fabs, fabsf
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cdef extern from *:
@@ -193,25 +193,26 @@ cdef inline real exp_scaled(real d) noexcept nogil:
         return exp_scaled_f64(d)
 
 
-cdef struct TanhF32:
-    float tanh
+cdef struct CappedF32:
+    float y
     float slope
 
-cdef struct TanhF64:
-    double tanh
+cdef struct CappedF64:
+    double y
     double slope
 
 
-cdef inline TanhF32 tanh_f32(float x) noexcept nogil:
-    """tanh(x) and its slope 1 - tanh(x)^2, by expm1(-2 |x|).
+cdef inline CappedF32 cap_f32(float x, float half_cap, float per_cap) noexcept nogil:
+    """softcap tanh(x / softcap) and its slope 1 - tanh^2; half_cap is softcap / 2, per_cap is -2 / softcap.
 
     Domain: all numbers.
-    Result: +-1 and 0 for infinities; slope 0 where it would be subnormal; NaN for NaN.
-    Max error: 3 ulp, relative near 0 and of the slope near 0 too, where the argument's own rounding counts 2 |x| times.
-    Source: exp_scaled_f32's reduction; 2^k exp(r) - 1 = 2^k (exp(r) - 1) + (2^k - 1).
+    Result: +-softcap and 0 for infinities; slope 0 where it would be subnormal; NaN for NaN.
+    Max error: 4 ulp; of the slope 4 + 2 |x| / softcap ulp, for the quotient is rounded.
+    Source: with e = exp(-2 |x| / softcap), (1 - e) / (1 + e) and 4 e / (1 + e)^2; exp_scaled_f32's reduction, with
+    e - 1 = 2^k (exp(r) - 1) + (2^k - 1), so that nothing cancels near 0.
     """
     cdef float magic = <float>(12582912 + 127)
-    cdef float d = <float>2 * (x if x < 0 else -x)
+    cdef float d = fabsf(x) * per_cap
     cdef float bounded = no_less(d, LEAST_NORMAL_LOG_F32)
     cdef float t = fma_f32(bounded, LOG2_E_F32, magic)
     cdef float k = t - magic
@@ -227,20 +228,18 @@ cdef inline TanhF32 tanh_f32(float x) noexcept nogil:
     p = fma_f32(p, r * r, r)
     cdef float power = power_of_two_f32(t)
     cdef float less_one = fma_f32(power, p, power - <float>1)
-    cdef float inverse = <float>1 / (<float>2 + less_one)
-    cdef TanhF32 result
-    cdef float magnitude = -less_one * inverse
-    result.tanh = -magnitude if x < 0 else magnitude
-    # 4 e / (1 + e)^2
-    result.slope = <float>4 * fma_f32(power, p, power) * (inverse * inverse)
+    cdef float quotient = <float>2 / (<float>2 + less_one)
+    cdef CappedF32 result
+    result.y = copysignf(half_cap * (less_one * quotient), x)
+    result.slope = (fma_f32(power, p, power) * quotient) * quotient
     result.slope = <float>0 if d < LEAST_NORMAL_LOG_F32 else result.slope
     return result
 
 
-cdef inline TanhF64 tanh_f64(double x) noexcept nogil:
-    """tanh_f32 for float64."""
+cdef inline CappedF64 cap_f64(double x, double half_cap, double per_cap) noexcept nogil:
+    """cap_f32 for float64."""
     cdef double magic = 6755399441055744.0 + 1023
-    cdef double d = 2 * (x if x < 0 else -x)
+    cdef double d = fabs(x) * per_cap
     cdef double bounded = no_less(d, LEAST_NORMAL_LOG_F64)
     cdef double t = fma_f64(bounded, LOG2_E_F64, magic)
     cdef double k = t - magic
@@ -261,21 +260,19 @@ cdef inline TanhF64 tanh_f64(double x) noexcept nogil:
     cdef double p = fma_f64(fma_f64(odd, r, even), r2, r)
     cdef double power = power_of_two_f64(t)
     cdef double less_one = fma_f64(power, p, power - 1)
-    cdef double inverse = 1 / (2 + less_one)
-    cdef TanhF64 result
-    cdef double magnitude = -less_one * inverse
-    result.tanh = -magnitude if x < 0 else magnitude
-    result.slope = 4 * fma_f64(power, p, power) * (inverse * inverse)
+    cdef double quotient = 2 / (2 + less_one)
+    cdef CappedF64 result
+    result.y = copysign(half_cap * (less_one * quotient), x)
+    result.slope = (fma_f64(power, p, power) * quotient) * quotient
     result.slope = 0 if d < LEAST_NORMAL_LOG_F64 else result.slope
     return result
 
 
 cdef inline real capped(real x, real softcap) noexcept nogil:
-    cdef real inverse = <real>1 / softcap
     if real is float:
-        return softcap * tanh_f32(x * inverse).tanh
+        return cap_f32(x, softcap / 2, -2 / softcap).y
     else:
-        return softcap * tanh_f64(x * inverse).tanh
+        return cap_f64(x, softcap / 2, -2 / softcap).y
 
 
 cdef inline Pair two_sum(double a, double b) noexcept nogil:

@@ -147,7 +147,8 @@ cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t star
         if not tile.gathered:
             gather_tile(job, tile, 0, job.layout.row.size, <real*>tile.x_scratch)
             if job.softcap > 0:
-                run_cap(<real*>tile.x_scratch, job.layout.row.size * lanes, real_of(job.softcap, like), <real*>tile.slope_scratch)
+                run_cap(<const real*>tile.x_scratch, job.layout.row.size * lanes, cap_of(job, like), <real*>tile.x_scratch,
+                        <real*>tile.slope_scratch)
             tile.gathered = True
         return tile.x_scratch + start * step[0]
     gather_tile(job, tile, start, count, <real*>tile.x_scratch)
@@ -329,6 +330,8 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
     cdef int lanes = 64 if real is float else 32
     cdef real max[64]
     cdef const real* pull = <const real*>tile.pull_scratch
+    cdef const double* parts = <const double*>tile.parts
+    cdef double own
     cdef int lane
     for lane in range(lanes):
         max[lane] = real_of(ends.max[lane], like)
@@ -339,7 +342,8 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
         for lane in range(tile.count):
             ends.logit[lane] = ends.max[lane]
             ends.target[lane] = <Py_ssize_t>position[lane] if ends.kept[lane] != 0 else -1
-            ends.own[lane] = pull[ends.target[lane] * lanes + lane] if ends.target[lane] >= 0 else 0
+            own = pull[ends.target[lane] * lanes + lane] if ends.target[lane] >= 0 else 0
+            ends.others[lane] = (parts[lane] - own) + (0 if real is float else parts[8 * lanes + lane])
     tile_sum(job, tile, 0, job.layout.row.size, DEFICITS, <const real*>max, <const real*>NULL, NULL, 0)
     settle_parts(<const Tile*>tile, ends.deficit, like)
 
@@ -504,7 +508,7 @@ cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const
         ends.logit[lane] = 0
         ends.deficit[lane] = 0
         ends.mass[lane] = 0
-        ends.own[lane] = 0
+        ends.others[lane] = 0
         ends.target[lane] = -1
     for lane in range(tile.count):
         open_loss(job, ends, lane, tile.first + lane, like)
