@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from reference import CROSS_ENTROPY, GRADIENT, longdouble, ulp
 
+from fastlse.losses import SOFTCAP_ULP
+
 
 def pulls_of(target, n, weight=None, label_smoothing=0.0):
     """What the loss puts on each class: of class indices, or of rows of class probabilities."""
@@ -67,7 +69,8 @@ def exact_rows(
     if softcap is not None:
         y = softcap * np.tanh(x / softcap)
         e = np.exp(-2 * np.abs(x) / softcap)
-        slope, of_slope, cap = 4 * e / (1 + e) ** 2, 2 * np.abs(x) / softcap, 1
+        slope, cap = 4 * e / (1 + e) ** 2, SOFTCAP_ULP
+        of_slope = cap + 2 * np.abs(x) / softcap
 
     rows, top = np.arange(n_rows), y.argmax(axis=1)
     y_max = y[rows, top][:, None]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Error bounds in ulp of the exact result, to which the gap of the difference of two logits adds.
 CROSS_ENTROPY_ULP = 3
 GRADIENT_ULP = 6
+# The capped logits' own error; it counts as a rounding of the logits.
+SOFTCAP_ULP = 2
 
 
 def cross_entropy(
@@ -107,8 +109,8 @@ def cross_entropy(
     - with class probabilities, a `weight` or a `label_smoothing` an ulp each; pulls of both signs
       cancel, and the bound is then relative to the sum of their absolute parts;
     - `z_loss` twice the error of ``lse``, relative to its own part of the loss;
-    - `softcap` what rounding the capped logits does: the gap grows by their absolute values, up to
-      ``2 * softcap`` ulp, in which the difference of two of them may be wrong.
+    - `softcap` what the error of the capped logits does, ``SOFTCAP_ULP`` ulp of each: the gap grows
+      by so many times the absolute values of the two that are subtracted.
 
     Rows that are ignored, or whose sample weight is 0, have a loss of exactly 0 even where they
     hold NaN or infinities. With no row kept the mean is NaN and the sum 0. Other rows give NaN if
@@ -217,10 +219,11 @@ def cross_entropy_and_grad(
     never the difference ``p - 1``, and where the target is class probabilities that goes for the
     class of the largest logit. Smoothing, `z_loss` and class probabilities subtract numbers of
     their own: the accuracy is then relative to the largest of those. Class probabilities, with them
-    a `weight` or smoothing, and `z_loss` may add an ulp each; `softcap` widens the gap by the
-    capped logits' absolute values and by ``2 * abs(logits_c) / softcap`` for its derivative, which
-    is computed from exponentials and keeps its digits where the tanh is 1. Entries below the
-    smallest normal number of the computation's dtype are +0.
+    a `weight` or smoothing, and `z_loss` may add an ulp each; `softcap` widens the gap by
+    ``SOFTCAP_ULP`` times the capped logits' absolute values, and by ``SOFTCAP_ULP + 2 *
+    abs(logits_c) / softcap`` for its derivative, which is computed from exponentials and keeps its
+    digits where the tanh is 1. Entries below the smallest normal number of the computation's dtype
+    are +0.
 
     Rows that are ignored, or whose sample weight is 0, have a gradient of exactly 0, as do rows of
     only -inf, infinite logits under `softcap`, and all rows if the mean's divisor is 0. NaN or, not

@@ -29,7 +29,8 @@ cdef struct Ends:        # one entry for each lane
     double logit[64]
     double class_weight[64]      # of the target; 0 beside class probabilities, which are all pulls
     double deficit[64]           # the sum of pull (max - x), where a pull is a class weight (label smoothing) or a class probability
-    double mass[64]              # the sum of the pulls, and of those of the classes that are not the target's
+    double mass[64]              # the sum of the pulls; the target's own and those of the other classes
+    double own[64]
     double others[64]
     double row_weight[64]
     double kept[64]
@@ -203,6 +204,7 @@ cdef inline void open_loss(const Job* job, Ends* ends, int lane, Py_ssize_t row,
     ends.logit[lane] = 0
     ends.deficit[lane] = 0
     ends.mass[lane] = job.weight_total
+    ends.own[lane] = ends.class_weight[lane]
     ends.others[lane] = job.weight_total - ends.class_weight[lane]
     if has_probabilities(job):
         ends.class_weight[lane] = 0
@@ -259,7 +261,7 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         others_share = (((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane]
         own_share = e_target * ends.inverse[lane]
         others_pull = scale * ends.others[lane]
-        own = mass - others_pull
+        own = (1 - smoothing) * ends.class_weight[lane] + scale * ends.own[lane]
         # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
         entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
         entry = row_scale * (entry + steepness * own_share)

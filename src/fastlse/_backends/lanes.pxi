@@ -149,40 +149,51 @@ cdef inline void add_terms(const real* term, bint short_row, Sum* sum) noexcept 
         add_group(term, sum)
 
 
-cdef inline void run_sum_pulls(const real* x, Py_ssize_t n, real shift, const real* pull, bint short_row, Sum* deficit,
-                               Sum* mass) noexcept nogil:
-    """Add pull * (shift - x) to the deficit, and the pulls to the mass; pull NULL stands for ones, which nobody adds up."""
+cdef inline void run_sum_pulls(const real* x, Py_ssize_t n, real shift, const real* pull, Py_ssize_t skip, bint short_row,
+                               Sum* deficit, Sum* mass) noexcept nogil:
+    """Add pull * (shift - x) to the deficit, and the pulls to the mass, pull[skip] as if it were 0; pull NULL stands for ones,
+    which nobody adds up."""
     cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t whole = n - n % lanes
+    cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < whole else -1
+    cdef const real* group
+    cdef real stand_in[64]
     cdef real term[64]
-    cdef real rest[64]
     cdef Sum lack = deficit[0]         # which nothing else can point to
-    cdef Sum whole = mass[0]
+    cdef Sum others = mass[0]
     cdef Py_ssize_t i = 0
     cdef int lane
-    while i + lanes <= n:
+    if skipped >= 0:
+        memcpy(stand_in, pull + skipped, lanes * sizeof(real))
+        stand_in[skip - skipped] = 0
+    while i < whole:
         if pull == NULL:
             for lane in range(lanes):
                 term[lane] = shift - x[i + lane]
         else:
+            group = <const real*>stand_in if i == skipped else pull + i
             for lane in range(lanes):
-                term[lane] = deficit_of(x[i + lane], shift, pull[i + lane])
-            add_group(pull + i, &whole)
+                term[lane] = deficit_of(x[i + lane], shift, group[lane])
+            add_group(group, &others)
         add_group(<const real*>term, &lack)
         i += lanes
     if i < n:
         for lane in range(lanes):
             term[lane] = 0
-            rest[lane] = 0
+            stand_in[lane] = 0
         for lane in range(<int>(n - i)):
-            rest[lane] = pull[i + lane] if pull != NULL else 1
-            term[lane] = deficit_of(x[i + lane], shift, rest[lane])
+            stand_in[lane] = pull[i + lane] if pull != NULL else 1
+        if skip >= whole:
+            stand_in[skip - whole] = 0
+        for lane in range(<int>(n - i)):
+            term[lane] = deficit_of(x[i + lane], shift, stand_in[lane])
         add_terms(<const real*>term, short_row, &lack)
-        add_terms(<const real*>rest, short_row, &whole)
+        add_terms(<const real*>stand_in, short_row, &others)
     deficit[0] = lack
-    mass[0] = whole
+    mass[0] = others
 
 
-cdef inline void cap_step(const real* x, real half_cap, real per_cap, real* y, real* slope) noexcept nogil:
+cdef inline void cap_step(const real* x, Cap cap, real* y, real* slope) noexcept nogil:
     cdef int width = 32 if real is float else 16
     cdef real capped_x[32]
     cdef real its_slope[32]
@@ -191,11 +202,11 @@ cdef inline void cap_step(const real* x, real half_cap, real per_cap, real* y, r
     cdef int j
     for j in range(width):
         if real is float:
-            f32 = cap_f32(x[j], half_cap, per_cap)
+            f32 = cap_f32(x[j], cap)
             capped_x[j] = f32.y
             its_slope[j] = f32.slope
         else:
-            f64 = cap_f64(x[j], half_cap, per_cap)
+            f64 = cap_f64(x[j], cap)
             capped_x[j] = f64.y
             its_slope[j] = f64.slope
     for j in range(width):
@@ -203,20 +214,18 @@ cdef inline void cap_step(const real* x, real half_cap, real per_cap, real* y, r
         slope[j] = its_slope[j]
 
 
-cdef inline void run_cap(const real* x, Py_ssize_t n, real softcap, real* y, real* slope) noexcept nogil:
+cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
     """y = softcap tanh(x / softcap), of slope 1 - tanh^2. They lie in scratch, where x may be y and the last step goes beyond n."""
     cdef int width = 32 if real is float else 16
-    cdef real half_cap = softcap / 2
-    cdef real per_cap = -2 / softcap
     cdef real rest[32]
     cdef Py_ssize_t i = 0
     while i + width <= n:
-        cap_step(x + i, half_cap, per_cap, y + i, slope + i)
+        cap_step(x + i, cap, y + i, slope + i)
         i += width
     if i < n:
         memset(rest, 0, sizeof(rest))
         memcpy(rest, x + i, (n - i) * sizeof(real))
-        cap_step(<const real*>rest, half_cap, per_cap, y + i, slope + i)
+        cap_step(<const real*>rest, cap, y + i, slope + i)
 
 
 cdef inline real through_cap(real gradient, real slope) noexcept nogil:

@@ -58,11 +58,14 @@ cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept no
     return (4 if job.softcap > 0 or has_probabilities(job) else 2) * CHUNK * <Py_ssize_t>sizeof(real)
 
 
-cdef inline real cap_of(const Job* job, const real* like) noexcept nogil:
+cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
     """The softcap, within what the type holds: beyond, the logits are 0 or themselves as far as the type can tell."""
+    cdef Cap cap
     cdef double largest = 1e38 if real is float else 1e307
-    cdef double softcap = job.softcap if job.softcap < largest else largest
-    return real_of(softcap if softcap > smallest(like) else smallest(like), like)
+    cap.softcap = job.softcap if job.softcap < largest else largest
+    cap.softcap = real_of(cap.softcap if cap.softcap > smallest(like) else smallest(like), like)
+    cap.minus_2_per_cap = real_of(-2 / cap.softcap, like)
+    return cap
 
 
 cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
@@ -155,33 +158,50 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         state.low = 0
 
 
+cdef inline Py_ssize_t find(const Job* job, Row* row, double value, const real* like) noexcept nogil:
+    """Where in a row of many blocks a value first stands, -1 for nowhere."""
+    cdef const real* x
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t count, i
+    while at < job.layout.row.size:
+        count = least(CHUNK, job.layout.row.size - at)
+        x = fetch(job, row, at, count, like)
+        for i in range(count):
+            if x[i] == value:
+                return at + i
+        at += count
+    return -1
+
+
 cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, double max, Py_ssize_t position,
                            const real* like) noexcept nogil:
     """What a loss needs of the pulls, given the row's maximum and where it stands (-1: nowhere, or not known)."""
-    cdef Sum deficit, mass
-    cdef double own = 0
+    cdef Sum deficit, others
     cdef const real* x
     cdef const real* pull
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t at = 0
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, own_at
     if not has_pulls(job):
         return
+    if has_probabilities(job):
+        ends.own[lane] = 0
     clear(&deficit)
-    clear(&mass)
+    clear(&others)
     while at < n:
         count = least(CHUNK, n - at)
         x = fetch(job, row, at, count, like)
         pull = fetch_pulls(job, row, at, count, like)
-        run_sum_pulls(x, count, real_of(max, like), pull, n <= SHORT_SUM, &deficit, &mass)
-        if has_probabilities(job) and at <= position < at + count:
-            own = pull[position - at]
+        own_at = position - at if has_probabilities(job) and at <= position < at + count else -1
+        if own_at >= 0:
+            ends.own[lane] = pull[own_at]
+        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, &deficit, &others)
         at += count
     ends.deficit[lane] = settled_total(&deficit, like)
     if has_probabilities(job):
         # the maximum's entry of the gradient is written as a target's: of a confident row p - q is mostly cancelled
-        ends.mass[lane] = settled_total(&mass, like)
-        ends.others[lane] = total_without(&mass, own, like)
+        ends.others[lane] = settled_total(&others, like)
+        ends.mass[lane] = ends.others[lane] + ends.own[lane]
         ends.target[lane] = position
         ends.logit[lane] = max
 
@@ -309,7 +329,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
             for block in range(job.n_blocks):
                 store_block_state(job, row.index, block, scratch, states, like)
         state = merge_states(<const RowState*>states, 1, job.n_blocks)
-        sum_pulls(job, row, ends, lane, state.max, -1, like)
+        sum_pulls(job, row, ends, lane, state.max, find(job, row, state.max, like) if has_probabilities(job) else -1, like)
     set_state(ends, lane, state)
 
 

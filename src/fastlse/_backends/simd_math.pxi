@@ -78,9 +78,9 @@ cdef extern from *:
     #endif
     FASTLSE_HIDDEN float EXP_CUTOFF_F32 = -0x1.ed8552p+6f;
     FASTLSE_HIDDEN double EXP_CUTOFF_F64 = -0x1.7fa82ed250221p+9;
-    /* a hair above log(2^-126) and log(2^-1022) */
-    FASTLSE_HIDDEN float LEAST_NORMAL_LOG_F32 = -0x1.5d589ep+6f;
-    FASTLSE_HIDDEN double LEAST_NORMAL_LOG_F64 = -0x1.6232bdd7abcd0p+9;
+    /* a hair above log(2^-128) and log(2^-1024) */
+    FASTLSE_HIDDEN float LEAST_SLOPE_LOG_F32 = -0x1.62e42ep+6f;
+    FASTLSE_HIDDEN double LEAST_SLOPE_LOG_F64 = -0x1.62e42fefa39edp+9;
 
     static inline uint64_t bits_of(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
     static inline double from_bits(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
@@ -101,8 +101,8 @@ cdef extern from *:
     const float LOG2_E_F32, LOG_2_F32, LOG_2_REST_F32, LOG_2_HIGH_F32, LOG_2_LOW_F32
     float EXP_CUTOFF_F32
     double EXP_CUTOFF_F64
-    float LEAST_NORMAL_LOG_F32
-    double LEAST_NORMAL_LOG_F64
+    float LEAST_SLOPE_LOG_F32
+    double LEAST_SLOPE_LOG_F64
     const float EXP_C2_F32, EXP_C3_F32, EXP_C4_F32, EXP_C5_F32, EXP_C6_F32
     const double LOG2_E_F64, LOG_2_F64, LOG_2_REST_F64, LOG_2_HIGH_F64, LOG_2_LOW_F64
     const double EXP_C2_F64, EXP_C3_F64, EXP_C4_F64, EXP_C5_F64, EXP_C6_F64
@@ -193,6 +193,10 @@ cdef inline real exp_scaled(real d) noexcept nogil:
         return exp_scaled_f64(d)
 
 
+cdef struct Cap:         # in the numbers of the type
+    double softcap
+    double minus_2_per_cap
+
 cdef struct CappedF32:
     float y
     float slope
@@ -202,18 +206,18 @@ cdef struct CappedF64:
     double slope
 
 
-cdef inline CappedF32 cap_f32(float x, float half_cap, float per_cap) noexcept nogil:
-    """softcap tanh(x / softcap) and its slope 1 - tanh^2; half_cap is softcap / 2, per_cap is -2 / softcap.
+cdef inline CappedF32 cap_f32(float x, Cap cap) noexcept nogil:
+    """softcap tanh(x / softcap) and its slope 1 - tanh^2.
 
     Domain: all numbers.
     Result: +-softcap and 0 for infinities; slope 0 where it would be subnormal; NaN for NaN.
-    Max error: 4 ulp; of the slope 4 + 2 |x| / softcap ulp, for the quotient is rounded.
+    Max error: 4 ulp, by analysis; of the slope 4 + 2 |x| / softcap ulp, for the quotient is rounded.
     Source: with e = exp(-2 |x| / softcap), (1 - e) / (1 + e) and 4 e / (1 + e)^2; exp_scaled_f32's reduction, with
     e - 1 = 2^k (exp(r) - 1) + (2^k - 1), so that nothing cancels near 0.
     """
-    cdef float magic = <float>(12582912 + 127)
-    cdef float d = fabsf(x) * per_cap
-    cdef float bounded = no_less(d, LEAST_NORMAL_LOG_F32)
+    cdef float magic = <float>(12582912 + 127 + 2)
+    cdef float d = fabsf(x) * <float>cap.minus_2_per_cap
+    cdef float bounded = no_less(d, LEAST_SLOPE_LOG_F32)
     cdef float t = fma_f32(bounded, LOG2_E_F32, magic)
     cdef float k = t - magic
     cdef float r
@@ -226,21 +230,22 @@ cdef inline CappedF32 cap_f32(float x, float half_cap, float per_cap) noexcept n
     p = fma_f32(p, r, EXP_C3_F32)
     p = fma_f32(p, r, EXP_C2_F32)
     p = fma_f32(p, r * r, r)
-    cdef float power = power_of_two_f32(t)
+    cdef float power_4 = power_of_two_f32(t)       # 4 times: the slope is a normal number a little longer than e
+    cdef float power = power_4 * <float>0.25
     cdef float less_one = fma_f32(power, p, power - <float>1)
-    cdef float quotient = <float>2 / (<float>2 + less_one)
+    cdef float inverse = <float>1 / (<float>2 + less_one)
     cdef CappedF32 result
-    result.y = copysignf(half_cap * (less_one * quotient), x)
-    result.slope = (fma_f32(power, p, power) * quotient) * quotient
-    result.slope = <float>0 if d < LEAST_NORMAL_LOG_F32 else result.slope
+    result.y = copysignf(<float>cap.softcap * (less_one * inverse), x)
+    result.slope = (fma_f32(power_4, p, power_4) * inverse) * inverse
+    result.slope = <float>0 if d < LEAST_SLOPE_LOG_F32 else result.slope
     return result
 
 
-cdef inline CappedF64 cap_f64(double x, double half_cap, double per_cap) noexcept nogil:
+cdef inline CappedF64 cap_f64(double x, Cap cap) noexcept nogil:
     """cap_f32 for float64."""
-    cdef double magic = 6755399441055744.0 + 1023
-    cdef double d = fabs(x) * per_cap
-    cdef double bounded = no_less(d, LEAST_NORMAL_LOG_F64)
+    cdef double magic = 6755399441055744.0 + 1023 + 2
+    cdef double d = fabs(x) * cap.minus_2_per_cap
+    cdef double bounded = no_less(d, LEAST_SLOPE_LOG_F64)
     cdef double t = fma_f64(bounded, LOG2_E_F64, magic)
     cdef double k = t - magic
     cdef double r
@@ -258,21 +263,22 @@ cdef inline CappedF64 cap_f64(double x, double half_cap, double per_cap) noexcep
     odd = fma_f64(odd, r2, EXP_C3_F64)
     even = fma_f64(even, r2, EXP_C2_F64)
     cdef double p = fma_f64(fma_f64(odd, r, even), r2, r)
-    cdef double power = power_of_two_f64(t)
+    cdef double power_4 = power_of_two_f64(t)
+    cdef double power = power_4 * 0.25
     cdef double less_one = fma_f64(power, p, power - 1)
-    cdef double quotient = 2 / (2 + less_one)
+    cdef double inverse = 1 / (2 + less_one)
     cdef CappedF64 result
-    result.y = copysign(half_cap * (less_one * quotient), x)
-    result.slope = (fma_f64(power, p, power) * quotient) * quotient
-    result.slope = 0 if d < LEAST_NORMAL_LOG_F64 else result.slope
+    result.y = copysign(cap.softcap * (less_one * inverse), x)
+    result.slope = (fma_f64(power_4, p, power_4) * inverse) * inverse
+    result.slope = 0 if d < LEAST_SLOPE_LOG_F64 else result.slope
     return result
 
 
-cdef inline real capped(real x, real softcap) noexcept nogil:
+cdef inline real capped(real x, Cap cap) noexcept nogil:
     if real is float:
-        return cap_f32(x, softcap / 2, -2 / softcap).y
+        return cap_f32(x, cap).y
     else:
-        return cap_f64(x, softcap / 2, -2 / softcap).y
+        return cap_f64(x, cap).y
 
 
 cdef inline Pair two_sum(double a, double b) noexcept nogil:

@@ -1,6 +1,6 @@
 # The fast lane of plain calls, which saves them the checks in Python: rows of float32 or float64 in C order, all options as they
 # are by default. Small ones go straight from the array to the kernel along the row, larger ones by the way of choose_kernel.
-# None sends the caller the general way, which also raises what is to be raised.
+# None sends the caller the general way, which also raises what is to be raised. sweeps.pxi has lanes of its own by the same checks.
 
 cdef extern from *:
     """
@@ -88,16 +88,21 @@ cdef bint plain_rows(object a, object axis, Py_ssize_t* n_rows, Py_ssize_t* n):
     return True
 
 
-cdef bint takes(object out, cnp.ndarray a, int ndim):
-    """Whether plain memory can take a result of the type of `a` and the shape of its first `ndim` axes."""
+cdef bint has_axes(cnp.ndarray b, cnp.ndarray a, int ndim):
+    """Whether b's shape is the first `ndim` axes of a's."""
     cdef int i
-    if not (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISCARRAY(out) and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a)
-            and cnp.PyArray_NDIM(out) == ndim):
+    if cnp.PyArray_NDIM(b) != ndim:
         return False
     for i in range(ndim):
-        if cnp.PyArray_DIM(out, i) != cnp.PyArray_DIM(a, i):
+        if cnp.PyArray_DIM(b, i) != cnp.PyArray_DIM(a, i):
             return False
     return True
+
+
+cdef bint takes(object out, cnp.ndarray a, int ndim):
+    """Whether plain memory can take a result of the type of `a` and the shape of its first `ndim` axes."""
+    return (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISCARRAY(out) and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a)
+            and has_axes(out, a, ndim))
 
 
 cdef bint is_apart(cnp.ndarray a, cnp.ndarray b):
@@ -208,14 +213,10 @@ cdef bint plain_targets(object target, cnp.ndarray logits, Py_ssize_t n_rows, Py
     """Whether there is a class for every row of the logits, none ignored."""
     cdef const int64_t* targets
     cdef Py_ssize_t invalid
-    cdef int i
     cdef int ndim = cnp.PyArray_NDIM(logits) - 1
     if not (ndim > 0 and cnp.PyArray_CheckExact(target) and cnp.PyArray_ISCARRAY_RO(target)
-            and cnp.PyArray_TYPE(target) == cnp.NPY_INT64 and cnp.PyArray_NDIM(target) == ndim):
+            and cnp.PyArray_TYPE(target) == cnp.NPY_INT64 and has_axes(target, logits, ndim)):
         return False
-    for i in range(ndim):
-        if cnp.PyArray_DIM(target, i) != cnp.PyArray_DIM(logits, i):
-            return False
     targets = <const int64_t*>cnp.PyArray_DATA(target)
     if n_rows < NOGIL_ELEMENTS:
         invalid = first_invalid(targets, n_rows, n, 0)      # 0 is a class: nothing is ignored

@@ -93,12 +93,6 @@ cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
     return result
 
 
-cdef inline double total_without(const Sum* sum, double term, const real* like) noexcept nogil:
-    """The sum less one of its terms, however little is left."""
-    cdef Pair pair = total(sum, like)
-    return (pair.high - term) + pair.low
-
-
 cdef inline double settled_total(const Sum* sum, const real* like) noexcept nogil:
     """The sum as one number, for terms that may be infinite: beside those a low part is no number."""
     cdef double plain = 0

@@ -147,34 +147,6 @@ cdef void plain_sweep(Sweep* sweep, Function function, cnp.ndarray x) noexcept:
     sweep.operand[<int>LOGITS].data = cnp.PyArray_BYTES(x)
 
 
-cdef inline bint is_like(cnp.ndarray array, cnp.ndarray x) noexcept:
-    """Whether it has x's dtype and shape."""
-    cdef int axis
-    if cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(x):
-        return False
-    for axis in range(cnp.PyArray_NDIM(x)):
-        if cnp.PyArray_DIM(array, axis) != cnp.PyArray_DIM(x, axis):
-            return False
-    return True
-
-
-cdef inline bint are_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether two contiguous arrays share no byte."""
-    cdef char* first = cnp.PyArray_BYTES(a)
-    cdef char* second = cnp.PyArray_BYTES(b)
-    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
-
-
-cdef cnp.ndarray plain_result(cnp.ndarray x, object out):
-    """`out`, or a new array, that takes the result of a plain `x`, in place too; None if the general way must see to it."""
-    if out is None:
-        return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
-    if (is_plain(out) and cnp.PyArray_ISWRITEABLE(out) and is_like(out, x)
-            and (cnp.PyArray_BYTES(out) == cnp.PyArray_BYTES(x) or are_apart(out, x))):
-        return out
-    return None
-
-
 cdef Function function_named(str name) except *:
     if name == "expit":
         return EXPIT
@@ -202,7 +174,7 @@ def elementwise_plain(str name, x, out, resolve):
         return PyArray_Scalar(&scalar, cnp.PyArray_DescrFromType(cnp.NPY_DOUBLE), None)
     if not is_plain(x) or cnp.PyArray_NDIM(x) == 0:
         return None
-    result = plain_result(x, out)
+    result = rows_out(out, x)
     if result is None:
         return None
     plain_sweep(&sweep, function_named(name), x)
@@ -224,21 +196,18 @@ def binary_cross_entropy_plain(logits, target, bint want_grad, out, resolve):
     cdef Sweep sweep
     cdef cnp.ndarray grad = None
     cdef int n_threads = 1
-    cdef double mean
-    cdef float mean_f32
-    if not (is_plain(logits) and is_plain(target) and is_like(target, logits) and 0 < cnp.PyArray_NDIM(logits)
+    if not (is_plain(logits) and is_plain(target) and cnp.PyArray_TYPE(target) == cnp.PyArray_TYPE(logits)
+            and has_axes(target, logits, cnp.PyArray_NDIM(logits)) and 0 < cnp.PyArray_NDIM(logits)
             and 0 < cnp.PyArray_SIZE(logits)):
         return None
     plain_sweep(&sweep, BINARY, logits)
     sweep.operand[<int>TARGET].data = cnp.PyArray_BYTES(target)
     sweep.divisor = sweep.axes.size
     if want_grad:
-        grad = plain_result(logits, out)
-        if grad is None or (out is not None and not are_apart(grad, target)):
+        grad = rows_out(out, logits)
+        if grad is None or (out is not None and not is_apart(grad, target)):
             return None
         sweep.operand[<int>RESULT].data = cnp.PyArray_BYTES(grad)
     if sweep.axes.size >= 2 * UNIT_ELEMENTS:
         n_threads = resolve(None, sweep.axes.size)
-    mean = run_sweep_for(&sweep, logits, n_threads) / sweep.axes.size
-    mean_f32 = <float>mean
-    return cnp.PyArray_ToScalar(<void*>&mean_f32 if cnp.PyArray_TYPE(logits) == cnp.NPY_FLOAT32 else <void*>&mean, logits), grad
+    return scalar_of(run_sweep_for(&sweep, logits, n_threads) / sweep.axes.size, logits), grad

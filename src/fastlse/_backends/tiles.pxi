@@ -329,21 +329,23 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
     """sum_pulls for every lane."""
     cdef int lanes = 64 if real is float else 32
     cdef real max[64]
-    cdef const real* pull = <const real*>tile.pull_scratch
-    cdef const double* parts = <const double*>tile.parts
-    cdef double own
+    cdef real* pull = <real*>tile.pull_scratch
     cdef int lane
     for lane in range(lanes):
         max[lane] = real_of(ends.max[lane], like)
     if has_probabilities(job):
         gather_pulls(job, tile, like)
-        tile_sum(job, tile, 0, job.layout.row.size, PULLS, <const real*>max, <const real*>NULL, NULL, 0)
-        settle_parts(<const Tile*>tile, ends.mass, like)
         for lane in range(tile.count):
             ends.logit[lane] = ends.max[lane]
             ends.target[lane] = <Py_ssize_t>position[lane] if ends.kept[lane] != 0 else -1
-            own = pull[ends.target[lane] * lanes + lane] if ends.target[lane] >= 0 else 0
-            ends.others[lane] = (parts[lane] - own) + (0 if real is float else parts[8 * lanes + lane])
+            ends.own[lane] = 0
+            if ends.target[lane] >= 0:     # whose pull stays out of the sum, and is not read again
+                ends.own[lane] = pull[ends.target[lane] * lanes + lane]
+                pull[ends.target[lane] * lanes + lane] = 0
+        tile_sum(job, tile, 0, job.layout.row.size, PULLS, <const real*>max, <const real*>NULL, NULL, 0)
+        settle_parts(<const Tile*>tile, ends.others, like)
+        for lane in range(lanes):
+            ends.mass[lane] = ends.others[lane] + ends.own[lane]
     tile_sum(job, tile, 0, job.layout.row.size, DEFICITS, <const real*>max, <const real*>NULL, NULL, 0)
     settle_parts(<const Tile*>tile, ends.deficit, like)
 
@@ -508,6 +510,7 @@ cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const
         ends.logit[lane] = 0
         ends.deficit[lane] = 0
         ends.mass[lane] = 0
+        ends.own[lane] = 0
         ends.others[lane] = 0
         ends.target[lane] = -1
     for lane in range(tile.count):
