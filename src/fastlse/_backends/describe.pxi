@@ -114,8 +114,8 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.states_at = tile_scratch(job, n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:
-        job.batch_rows = short_batch(n, like)
-        job.scratch_size = short_scratch(n, job.batch_rows, like)
+        job.batch_rows = least(job.layout.batch.size, short_batch(n, like))
+        job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1
         if job.out.data == NULL or job.out.contiguous_row:

@@ -24,9 +24,14 @@ cdef inline Py_ssize_t short_batch(Py_ssize_t n, const real* like) noexcept nogi
     return least(lanes, SHORT_BATCH_BYTES // (padded(n, like) * <Py_ssize_t>sizeof(real)) + 1)
 
 
-cdef inline Py_ssize_t short_scratch(Py_ssize_t n, Py_ssize_t batch_rows, const real* like) noexcept nogil:
-    """Bytes that open_short_row shares out: for the exponentials, the elements, their slopes, one row of pulls."""
-    return (3 * batch_rows + 1) * padded(n, like) * <Py_ssize_t>sizeof(real)
+cdef inline Py_ssize_t short_scratch(const Job* job, const real* like) noexcept nogil:
+    """Bytes that open_short_row shares out: for the exponentials and, where they are asked for, elements, slopes and a row of pulls."""
+    cdef Py_ssize_t n_rows = job.batch_rows
+    if job.softcap > 0 or has_probabilities(job):
+        n_rows = 3 * job.batch_rows + 1
+    elif job.where.data != NULL or not job.x.contiguous_row:
+        n_rows = 2 * job.batch_rows
+    return n_rows * padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
 
 
 cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char* scratch, const real* like) noexcept nogil:
