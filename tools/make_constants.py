@@ -71,6 +71,19 @@ def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suf
     )
 
 
+def power_of_two(
+    terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str
+) -> None:
+    """2^r = 1 + r q(r) on [-1/2, 1/2]: q, so that 2^r - 1 has the relative error shown."""
+    half = mp.mpf("0.50005")
+
+    def q(r: mp.mpf) -> mp.mpf:
+        return sum((mp.log(2) ** (i + 1) * r**i / mp.factorial(i + 1) for i in range(40)), mp.mpf(0))
+
+    c = [rounding(value) for value in fit(q, lambda r: 1 / q(r), -half, half, terms)]
+    show(name, c, worst(lambda r: evaluate(c, r) / q(r) - 1, -half, half), suffix)
+
+
 def logarithm(terms: int) -> None:
     """2 atanh(t) = 2 t + t^3 g(t^2) for t = z / (2 + z), 1 + z in [sqrt(1/2), sqrt(2)]: g."""
     high = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")
@@ -106,6 +119,8 @@ def logarithm_to_two(
 def main() -> None:
     exponential(5, round_f32, "exp, f32", "f")
     exponential(10, round_f64, "exp, f64", "")
+    power_of_two(6, round_f32, "2^r - 1, f32", "f")
+    power_of_two(11, round_f64, "2^r - 1, f64", "")
     logarithm(7)
     logarithm_to_two(4, round_f32, "log(1 + e), f32", "f")
     logarithm_to_two(10, round_f64, "log(1 + e), f64", "")
@@ -126,6 +141,7 @@ def main() -> None:
     print(
         "log(2^-178), log(2^-1107):", float(round_f32(-178 * log2)).hex(), float(-1107 * log2).hex()
     )
+    print("2 log2(e):", float(2 / log2).hex())
     print("sqrt(1/2) as bits:", hex(struct.unpack("<Q", struct.pack("<d", float(mp.sqrt(0.5))))[0]))
 
 

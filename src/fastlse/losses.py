@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CROSS_ENTROPY_ULP = 3
 GRADIENT_ULP = 6
 # The capped logits' own error; it counts as a rounding of the logits.
-SOFTCAP_ULP = 2
+SOFTCAP_ULP = 3
 
 
 def cross_entropy(

@@ -60,11 +60,12 @@ cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept no
 
 cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
     """The softcap, within what the type holds: beyond, the logits are 0 or themselves as far as the type can tell."""
-    cdef Cap cap
     cdef double largest = 1e38 if real is float else 1e307
-    cap.softcap = job.softcap if job.softcap < largest else largest
-    cap.softcap = real_of(cap.softcap if cap.softcap > smallest(like) else smallest(like), like)
-    cap.minus_2_per_cap = real_of(-2 / cap.softcap, like)
+    cdef double softcap = pick(job.softcap < largest, job.softcap, largest)
+    cdef Cap cap
+    softcap = real_of(pick(softcap > 4 * smallest(like), softcap, 4 * smallest(like)), like)
+    cap.minus_quarter = -0.25 * softcap
+    cap.steepness = real_of(-TWO_LOG2_E / softcap, like)
     return cap
 
 

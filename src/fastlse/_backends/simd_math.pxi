@@ -1,6 +1,6 @@
 # Elementary functions on one element, written so that a plain loop over lanes vectorises: no branches, no calls.
 
-from libc.math cimport copysign, copysignf, fabs, fabsf
+from libc.math cimport fabs, fabsf
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cdef extern from *:
@@ -62,6 +62,26 @@ cdef extern from *:
     #define EXP_C10_F64 0x1.28afe6535eee4p-22
     #define EXP_C11_F64 0x1.adeb8704ca2b7p-26
 
+    #define TWO_LOG2_E 0x1.71547652b82fep+1
+    #define POWER_C1_F32 0x1.62e43p-1f
+    #define POWER_C2_F32 0x1.ebfbdep-3f
+    #define POWER_C3_F32 0x1.c6af6ep-5f
+    #define POWER_C4_F32 0x1.3b2bd8p-7f
+    #define POWER_C5_F32 0x1.5f078cp-10f
+    #define POWER_C6_F32 0x1.42dcap-13f
+
+    #define POWER_C1_F64 0x1.62e42fefa39efp-1
+    #define POWER_C2_F64 0x1.ebfbdff82c598p-3
+    #define POWER_C3_F64 0x1.c6b08d704a089p-5
+    #define POWER_C4_F64 0x1.3b2ab6fba1e46p-7
+    #define POWER_C5_F64 0x1.5d87fe78b33f4p-10
+    #define POWER_C6_F64 0x1.4309130958010p-13
+    #define POWER_C7_F64 0x1.ffcbfc180a64fp-17
+    #define POWER_C8_F64 0x1.62bfd4b61478bp-20
+    #define POWER_C9_F64 0x1.b525afa59432ep-24
+    #define POWER_C10_F64 0x1.e605d1d60d791p-28
+    #define POWER_C11_F64 0x1.e8b2a156e2191p-32
+
     #define LOG_C1 0x1.5555555555594p-1
     #define LOG_C2 0x1.999999997f672p-2
     #define LOG_C3 0x1.2492494245ed6p-2
@@ -78,9 +98,9 @@ cdef extern from *:
     #endif
     FASTLSE_HIDDEN float EXP_CUTOFF_F32 = -0x1.ed8552p+6f;
     FASTLSE_HIDDEN double EXP_CUTOFF_F64 = -0x1.7fa82ed250221p+9;
-    /* a hair above log(2^-128) and log(2^-1024) */
-    FASTLSE_HIDDEN float LEAST_SLOPE_LOG_F32 = -0x1.62e42ep+6f;
-    FASTLSE_HIDDEN double LEAST_SLOPE_LOG_F64 = -0x1.62e42fefa39edp+9;
+    /* From here down 2^k is 0 in cap_f32 and cap_f64. */
+    FASTLSE_HIDDEN float LEAST_POWER_F32 = -129;
+    FASTLSE_HIDDEN double LEAST_POWER_F64 = -1025;
 
     static inline uint64_t bits_of(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
     static inline double from_bits(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
@@ -88,6 +108,11 @@ cdef extern from *:
     static inline double power_of_two_f64(double t) { return from_bits(bits_of(t) << 52); }
     static inline float power_of_two_f32(float t) {
         uint32_t u; float x; memcpy(&u, &t, 4); u <<= 23; memcpy(&x, &u, 4); return x; }
+    /* y >= 0 with the sign of x: one operation less than copysign, which first takes y's own sign off. */
+    static inline double signed_like_f64(double y, double x) {
+        return from_bits(bits_of(y) | (bits_of(x) & 0x8000000000000000u)); }
+    static inline float signed_like_f32(float y, float x) {
+        uint32_t u, v; memcpy(&u, &y, 4); memcpy(&v, &x, 4); u |= v & 0x80000000u; memcpy(&y, &u, 4); return y; }
     """
     const bint HAVE_FMA
     const int SCALE_BITS_F32, SCALE_BITS_F64
@@ -98,15 +123,21 @@ cdef extern from *:
     double from_bits(uint64_t) noexcept nogil
     float power_of_two_f32(float) noexcept nogil
     double power_of_two_f64(double) noexcept nogil
+    float signed_like_f32(float, float) noexcept nogil
+    double signed_like_f64(double, double) noexcept nogil
     const float LOG2_E_F32, LOG_2_F32, LOG_2_REST_F32, LOG_2_HIGH_F32, LOG_2_LOW_F32
     float EXP_CUTOFF_F32
     double EXP_CUTOFF_F64
-    float LEAST_SLOPE_LOG_F32
-    double LEAST_SLOPE_LOG_F64
+    float LEAST_POWER_F32
+    double LEAST_POWER_F64
     const float EXP_C2_F32, EXP_C3_F32, EXP_C4_F32, EXP_C5_F32, EXP_C6_F32
     const double LOG2_E_F64, LOG_2_F64, LOG_2_REST_F64, LOG_2_HIGH_F64, LOG_2_LOW_F64
     const double EXP_C2_F64, EXP_C3_F64, EXP_C4_F64, EXP_C5_F64, EXP_C6_F64
     const double EXP_C7_F64, EXP_C8_F64, EXP_C9_F64, EXP_C10_F64, EXP_C11_F64
+    const double TWO_LOG2_E
+    const float POWER_C1_F32, POWER_C2_F32, POWER_C3_F32, POWER_C4_F32, POWER_C5_F32, POWER_C6_F32
+    const double POWER_C1_F64, POWER_C2_F64, POWER_C3_F64, POWER_C4_F64, POWER_C5_F64, POWER_C6_F64
+    const double POWER_C7_F64, POWER_C8_F64, POWER_C9_F64, POWER_C10_F64, POWER_C11_F64
     const double LOG_C1, LOG_C2, LOG_C3, LOG_C4, LOG_C5, LOG_C6, LOG_C7
 
 ctypedef fused real:
@@ -194,8 +225,8 @@ cdef inline real exp_scaled(real d) noexcept nogil:
 
 
 cdef struct Cap:         # in the numbers of the type
-    double softcap
-    double minus_2_per_cap
+    double minus_quarter # -softcap / 4
+    double steepness     # -2 log2(e) / softcap
 
 cdef struct CappedF32:
     float y
@@ -210,67 +241,53 @@ cdef inline CappedF32 cap_f32(float x, Cap cap) noexcept nogil:
     """softcap tanh(x / softcap) and its slope 1 - tanh^2.
 
     Domain: all numbers.
-    Result: +-softcap and 0 for infinities; slope 0 where it would be subnormal; NaN for NaN.
-    Max error: 4 ulp, by analysis; of the slope 4 + 2 |x| / softcap ulp, for the quotient is rounded.
-    Source: with e = exp(-2 |x| / softcap), (1 - e) / (1 + e) and 4 e / (1 + e)^2; exp_scaled_f32's reduction, with
-    e - 1 = 2^k (exp(r) - 1) + (2^k - 1), so that nothing cancels near 0.
+    Result: +-softcap and 0 for infinities, and where 4 e is below half the smallest normal number; NaN for NaN.
+    Max error: 3 ulp, measured; of the slope 3 + 2 |x| / softcap ulp, for the quotient is rounded (fastlse.losses.SOFTCAP_ULP).
+    Source: with e = exp(-2 |x| / softcap) = 2^k 2^r, (1 - e) / (1 + e) and 4 e / (1 + e)^2; e - 1 = 2^k (2^r - 1) + (2^k - 1), so
+    that nothing cancels near 0; polynomial by tools/make_constants.py.
     """
+    # the exponent's bias and two more, for the slope's 4: 2^k is 0 from k = -129 down
     cdef float magic = <float>(12582912 + 127 + 2)
-    cdef float d = fabsf(x) * <float>cap.minus_2_per_cap
-    cdef float bounded = no_less(d, LEAST_SLOPE_LOG_F32)
-    cdef float t = fma_f32(bounded, LOG2_E_F32, magic)
-    cdef float k = t - magic
-    cdef float r
-    if HAVE_FMA:
-        r = fma_f32(k, -LOG_2_REST_F32, fma_f32(k, -LOG_2_F32, bounded))
-    else:
-        r = (bounded - k * LOG_2_HIGH_F32) - k * LOG_2_LOW_F32
-    cdef float p = fma_f32(EXP_C6_F32, r, EXP_C5_F32)
-    p = fma_f32(p, r, EXP_C4_F32)
-    p = fma_f32(p, r, EXP_C3_F32)
-    p = fma_f32(p, r, EXP_C2_F32)
-    p = fma_f32(p, r * r, r)
-    cdef float power_4 = power_of_two_f32(t)       # 4 times: the slope is a normal number a little longer than e
-    cdef float power = power_4 * <float>0.25
-    cdef float less_one = fma_f32(power, p, power - <float>1)
-    cdef float inverse = <float>1 / (<float>2 + less_one)
+    cdef float d = no_less(fabsf(x) * <float>cap.steepness, LEAST_POWER_F32)
+    cdef float t = d + magic
+    cdef float r = d - (t - magic)
+    # 2^r - 1 = c1 r + r^2 (c2 + c3 r + ... + c6 r^4)
+    cdef float p = fma_f32(POWER_C6_F32, r, POWER_C5_F32)
+    p = fma_f32(p, r, POWER_C4_F32)
+    p = fma_f32(p, r, POWER_C3_F32)
+    p = fma_f32(p, r, POWER_C2_F32)
+    p = fma_f32(r, POWER_C1_F32, p * (r * r))
+    cdef float power_4 = power_of_two_f32(t)
+    cdef float less_4 = fma_f32(power_4, p, power_4 - <float>4)      # 4 (e - 1)
+    cdef float inverse = <float>1 / fma_f32(less_4, <float>0.25, <float>2)
     cdef CappedF32 result
-    result.y = copysignf(<float>cap.softcap * (less_one * inverse), x)
+    result.y = signed_like_f32(<float>cap.minus_quarter * (less_4 * inverse), x)
     result.slope = (fma_f32(power_4, p, power_4) * inverse) * inverse
-    result.slope = <float>0 if d < LEAST_SLOPE_LOG_F32 else result.slope
     return result
 
 
 cdef inline CappedF64 cap_f64(double x, Cap cap) noexcept nogil:
-    """cap_f32 for float64."""
+    """cap_f32 for float64; the polynomial's even and odd terms apart."""
     cdef double magic = 6755399441055744.0 + 1023 + 2
-    cdef double d = fabs(x) * cap.minus_2_per_cap
-    cdef double bounded = no_less(d, LEAST_SLOPE_LOG_F64)
-    cdef double t = fma_f64(bounded, LOG2_E_F64, magic)
-    cdef double k = t - magic
-    cdef double r
-    if HAVE_FMA:
-        r = fma_f64(k, -LOG_2_REST_F64, fma_f64(k, -LOG_2_F64, bounded))
-    else:
-        r = (bounded - k * LOG_2_HIGH_F64) - k * LOG_2_LOW_F64
+    cdef double d = no_less(fabs(x) * cap.steepness, LEAST_POWER_F64)
+    cdef double t = d + magic
+    cdef double r = d - (t - magic)
     cdef double r2 = r * r
-    cdef double odd = fma_f64(r2, EXP_C11_F64, EXP_C9_F64)
-    cdef double even = fma_f64(r2, EXP_C10_F64, EXP_C8_F64)
-    odd = fma_f64(odd, r2, EXP_C7_F64)
-    even = fma_f64(even, r2, EXP_C6_F64)
-    odd = fma_f64(odd, r2, EXP_C5_F64)
-    even = fma_f64(even, r2, EXP_C4_F64)
-    odd = fma_f64(odd, r2, EXP_C3_F64)
-    even = fma_f64(even, r2, EXP_C2_F64)
-    cdef double p = fma_f64(fma_f64(odd, r, even), r2, r)
+    cdef double odd = fma_f64(r2, POWER_C11_F64, POWER_C9_F64)
+    cdef double even = fma_f64(r2, POWER_C10_F64, POWER_C8_F64)
+    odd = fma_f64(odd, r2, POWER_C7_F64)
+    even = fma_f64(even, r2, POWER_C6_F64)
+    odd = fma_f64(odd, r2, POWER_C5_F64)
+    even = fma_f64(even, r2, POWER_C4_F64)
+    odd = fma_f64(odd, r2, POWER_C3_F64)
+    even = fma_f64(even, r2, POWER_C2_F64)
+    cdef double p = fma_f64(r, POWER_C1_F64, fma_f64(odd, r, even) * r2)
     cdef double power_4 = power_of_two_f64(t)
-    cdef double power = power_4 * 0.25
-    cdef double less_one = fma_f64(power, p, power - 1)
-    cdef double inverse = 1 / (2 + less_one)
+    cdef double less_4 = fma_f64(power_4, p, power_4 - 4)
+    cdef double inverse = 1 / fma_f64(less_4, 0.25, 2)
     cdef CappedF64 result
-    result.y = copysign(cap.softcap * (less_one * inverse), x)
+    result.y = signed_like_f64(cap.minus_quarter * (less_4 * inverse), x)
     result.slope = (fma_f64(power_4, p, power_4) * inverse) * inverse
-    result.slope = 0 if d < LEAST_SLOPE_LOG_F64 else result.slope
     return result
 
 
