@@ -191,23 +191,55 @@ cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcep
         ends.target[lane] = -1
 
 
-cdef inline void open_loss(const Job* job, Ends* ends, int lane, Py_ssize_t row, const real* like) noexcept nogil:
-    """What a loss needs to know of its row, the logit apart."""
-    cdef const real* weight = <const real*>job.weight
-    cdef Py_ssize_t target = job.target[row] if job.target != NULL else -1
-    cdef double row_weight = job.sample_weight[row] if job.sample_weight != NULL else 1
-    cdef bint kept = row_weight != 0 and (job.target == NULL or target != job.ignore_index)
-    ends.target[lane] = target if kept else -1
-    ends.kept[lane] = kept
-    ends.row_weight[lane] = row_weight if kept else 0
-    ends.class_weight[lane] = weight[target] if kept and weight != NULL and target >= 0 else 1
-    ends.logit[lane] = 0
-    ends.deficit[lane] = 0
-    ends.mass[lane] = job.weight_total
-    ends.own[lane] = ends.class_weight[lane]
-    ends.others[lane] = job.weight_total - ends.class_weight[lane]
-    if has_probabilities(job):
+cdef inline void clear_losses_of(Ends* ends, int start, int stop) noexcept nogil:
+    """Lanes without a row."""
+    cdef int lane
+    for lane in range(start, stop):
+        ends.target[lane] = -1
+        ends.kept[lane] = 0
+        ends.logit[lane] = 0
+        ends.row_weight[lane] = 0
         ends.class_weight[lane] = 0
+        ends.deficit[lane] = 0
+        ends.mass[lane] = 0
+        ends.own[lane] = 0
+        ends.others[lane] = 0
+
+
+cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, const real* like) noexcept nogil:
+    """What a loss needs to know of `count` rows, the logits apart: those are 0."""
+    cdef const real* weight = <const real*>job.weight
+    cdef const int64_t* target = job.target + first
+    cdef const double* sample_weight = job.sample_weight + first
+    cdef int lane
+    for lane in range(count):
+        ends.logit[lane] = 0
+        ends.target[lane] = -1
+        ends.row_weight[lane] = 1
+        ends.class_weight[lane] = 1
+    if job.sample_weight != NULL:
+        for lane in range(count):
+            ends.row_weight[lane] = sample_weight[lane]
+    if job.target != NULL:
+        for lane in range(count):
+            ends.row_weight[lane] = 0 if target[lane] == job.ignore_index else ends.row_weight[lane]
+            ends.target[lane] = -1 if ends.row_weight[lane] == 0 else target[lane]
+    for lane in range(count):
+        ends.kept[lane] = 0 if ends.row_weight[lane] == 0 else 1
+    if weight != NULL and job.target != NULL:
+        for lane in range(count):
+            if ends.target[lane] >= 0:
+                ends.class_weight[lane] = weight[ends.target[lane]]
+    if pulls_targets_only(job):
+        return
+    for lane in range(count):
+        ends.deficit[lane] = 0
+        ends.mass[lane] = job.weight_total
+        ends.own[lane] = ends.class_weight[lane]
+        ends.others[lane] = job.weight_total - ends.class_weight[lane]
+    if has_probabilities(job):
+        for lane in range(count):
+            ends.class_weight[lane] = 0
 
 
 cdef inline double pull_scale(const Job* job) noexcept nogil:
@@ -276,6 +308,55 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         ends.target_entry[lane] = 0 if zero else entry
 
 
+cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noexcept nogil:
+    """finish_loss where only the targets pull: row_weight w_t ((max - x_t) + log(1 + rest))."""
+    cdef Pair gap, sum
+    cdef int lane
+    if real is float:         # two numbers no less than zero, which float64 adds for float32 without pairs
+        for lane in range(count):
+            ends.value[lane] = (ends.max[lane] - ends.logit[lane]) + ends.log_high[lane]
+    else:
+        for lane in range(count):
+            gap = two_sum(ends.max[lane], -ends.logit[lane])
+            sum = two_sum(gap.high, ends.log_high[lane])
+            ends.value[lane] = pick(is_infinite(ends.logit[lane]), sum.high, sum.high + (sum.low + (gap.low + ends.log_low[lane])))
+    for lane in range(count):
+        # NaN for a row without a finite maximum
+        ends.value[lane] = ends.row_weight[lane] * (ends.class_weight[lane] * (ends.value[lane] + (ends.max[lane] - ends.max[lane])))
+        ends.value[lane] = pick(ends.kept[lane] != 0, ends.value[lane], 0.0)
+
+
+cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """finish_gradient where only the targets pull: height (p_c - (c == t)), height = grad_scale row_weight w_t."""
+    cdef double least_product = smallest(like) / unscale(like)
+    cdef double height, e_target, entry, floor, not_a_number
+    cdef bint zero
+    cdef int lane
+    if job.weight == NULL and job.sample_weight == NULL:
+        least_product = least_product / fabs(job.grad_scale)
+        for lane in range(count):
+            ends.floor[lane] = ends.total[lane] * least_product
+    else:
+        for lane in range(count):
+            ends.floor[lane] = ends.total[lane] * least_product / fabs(job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane])
+    for lane in range(count):
+        height = job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane]
+        not_a_number = ends.max[lane] - ends.max[lane]
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
+        e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
+        # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
+        entry = -height * ((((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
+        entry = pick(fabs(entry) < smallest(like), 0.0, entry + not_a_number)
+        # an ignored row is zero, as is one of nothing but -inf
+        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
+        ends.scale[lane] = pick(zero, 0.0, ends.inverse[lane] * height + not_a_number)
+        # never so low, with great weights, that what exp_scaled makes of -inf passes
+        floor = pick(ends.floor[lane] > 2 * smallest(like), ends.floor[lane], 2 * smallest(like))
+        ends.floor[lane] = pick(zero, NAN_F64, floor)
+        ends.offset[lane] = 0
+        ends.target_entry[lane] = pick(zero, 0.0, entry)
+
+
 cdef inline void clear_losses(LossSums* sums) noexcept nogil:
     cdef int lane
     for lane in range(64):
@@ -322,12 +403,16 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
         add_losses(sums, ends.value, count)
 
 
-cdef inline void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """From states to results: each row's own value, and what writing its row takes."""
     finish_totals(ends, count, like)
     if job.out.data != NULL:
         finish_inverse(ends, count, like)
-    if job.mode == LOSS:
+    if job.mode == LOSS and pulls_targets_only(job):
+        finish_target_loss(ends, count, like)
+        if job.out.data != NULL:
+            finish_target_gradient(job, ends, count, like)
+    elif job.mode == LOSS:
         finish_loss(job, ends, count)
         if job.out.data != NULL:
             finish_gradient(job, ends, count, like)

@@ -45,3 +45,8 @@ cdef inline bint has_probabilities(const Job* job) noexcept nogil:
 cdef inline bint has_pulls(const Job* job) noexcept nogil:
     """Whether a loss draws more classes than the target's own: by smoothing or by class probabilities."""
     return job.mode == LOSS and (job.smoothing > 0 or job.factor.data != NULL)
+
+
+cdef inline bint pulls_targets_only(const Job* job) noexcept nogil:
+    """Whether a loss is its target's own, weighted or not: no smoothing, no class probabilities, no z-loss. Its last steps are short."""
+    return job.smoothing == 0 and job.z_loss == 0 and job.factor.data == NULL

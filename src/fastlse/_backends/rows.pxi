@@ -196,7 +196,7 @@ cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, doubl
         own_at = position - at if has_probabilities(job) and at <= position < at + count else -1
         if own_at >= 0:
             ends.own[lane] = pull[own_at]
-        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, &deficit, &others)
+        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, job.ahead if has_probabilities(job) else 0, &deficit, &others)
         at += count
     ends.deficit[lane] = settled_total(&deficit, like)
     if has_probabilities(job):
@@ -342,15 +342,16 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef const RowState* states = <const RowState*>(scratch + job.states_at)      # of the blocks, of which a row alone has many
     cdef Py_ssize_t block
     cdef int lane
+    if job.mode == LOSS:
+        open_losses(job, &ends, first, count, like)
     for lane in range(count):
         row = open_row(job, first + lane, scratch, like)
-        if job.mode == LOSS:
-            open_loss(job, &ends, lane, row.index, like)
-            if ends.kept[lane] == 0:
-                ends.max[lane] = 0
-                ends.high[lane] = 0
-                ends.low[lane] = 0
-                continue
+        if job.mode == LOSS and ends.kept[lane] == 0:
+            ends.max[lane] = 0
+            ends.high[lane] = 0
+            ends.low[lane] = 0
+            continue
+        if job.mode == LOSS and ends.target[lane] >= 0:
             ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
         states_of_row(job, &row, &ends, lane, scratch, n_threads, like)
     if count == 1:

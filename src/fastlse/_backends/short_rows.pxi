@@ -77,16 +77,18 @@ cdef inline real short_max(const real* x, Py_ssize_t n, Py_ssize_t* position) no
     return largest
 
 
-cdef inline void short_maxima(const Job* job, Row* rows, int count, Ends* ends, Py_ssize_t* position, const real* like) noexcept nogil:
+cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int count, Ends* ends, Py_ssize_t* position,
+                              const real* like) noexcept nogil:
     """What is to know of the rows before the exponentials: maxima, where they stand, what a loss asks for."""
     cdef Py_ssize_t n = job.layout.row.size
     cdef int lane
+    if job.mode == LOSS:
+        open_losses(job, ends, first, count, like)
     for lane in range(count):
-        if job.mode == LOSS:
-            open_loss(job, ends, lane, rows[lane].index, like)
-            if ends.kept[lane] == 0:
-                ends.max[lane] = 0
-                continue
+        if job.mode == LOSS and ends.kept[lane] == 0:
+            ends.max[lane] = 0
+            continue
+        if job.mode == LOSS and ends.target[lane] >= 0:
             ends.logit[lane] = element(job, <const Row*>&rows[lane], ends.target[lane], like)
         ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &position[lane])
         sum_pulls(job, &rows[lane], ends, lane, ends.max[lane], position[lane], like)
@@ -142,7 +144,7 @@ cdef void process_short_rows(const Job* job, Py_ssize_t first, int count, char* 
     cdef int lane
     for lane in range(count):
         rows[lane] = open_short_row(job, first, lane, scratch, like)
-    short_maxima(job, rows, count, &ends, position, like)
+    short_maxima(job, first, rows, count, &ends, position, like)
     short_exponentials(job, rows, count, <const Ends*>&ends, <const Py_ssize_t*>position, like)
     short_sums(job, rows, count, &ends, <const Py_ssize_t*>position, like)
     finish(job, &ends, count, like)

@@ -48,15 +48,15 @@ cdef void write_given(const Job* job, States states, Py_ssize_t first, int count
     cdef Ends ends
     cdef Row row
     cdef int lane
+    if job.mode == LOSS:
+        open_losses(job, &ends, first, count, like)
     for lane in range(count):
         ends.max[lane] = states.max[first + lane]
         ends.high[lane] = states.high[first + lane]
         ends.low[lane] = states.low[first + lane]
-        if job.mode == LOSS:
-            open_loss(job, &ends, lane, first + lane, like)
-            if ends.target[lane] >= 0:
-                row = open_row(job, first + lane, scratch, like)
-                ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
+        if job.mode == LOSS and ends.target[lane] >= 0:
+            row = open_row(job, first + lane, scratch, like)
+            ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
     finish(job, &ends, count, like)
     for lane in range(count):
         row = open_row(job, first + lane, scratch, like)

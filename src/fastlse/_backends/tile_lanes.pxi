@@ -15,6 +15,17 @@ cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
         to[lane] = source[lane]
 
 
+cdef inline void lane_copy_some(const real* source, int count, real* to) noexcept nogil:
+    """lane_copy of the first `count` lanes."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    if count == lanes:
+        lane_copy(source, to)
+        return
+    for lane in range(count):
+        to[lane] = source[lane]
+
+
 cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
@@ -63,6 +74,15 @@ cdef inline void lane_drop(real* e, const real* position, real at, real nothing)
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
+        e[lane] = nothing if position[lane] == at else e[lane]
+
+
+cdef inline void lane_keep_and_drop(real* e, const real* position, real at, real nothing, real* kept) noexcept nogil:
+    """Copy to `kept`, then lane_drop."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        kept[lane] = e[lane]
         e[lane] = nothing if position[lane] == at else e[lane]
 
 

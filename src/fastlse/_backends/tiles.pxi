@@ -30,10 +30,12 @@ cdef struct Tile:
 
 cdef inline void lane_offsets(const Axes* batch, const Py_ssize_t* stride, Py_ssize_t first, int count,
                               Py_ssize_t* offset) noexcept nogil:
+    cdef Py_ssize_t at = first * stride[0]
     cdef int lane
     if batch.count <= 1:
         for lane in range(count):
-            offset[lane] = (first + lane) * stride[0]
+            offset[lane] = at
+            at += stride[0]
     else:
         for lane in range(count):
             offset[lane] = offset_of(batch, stride, first + lane)
@@ -86,16 +88,9 @@ cdef inline Py_ssize_t tile_scratch(const Job* job, Py_ssize_t n, const real* li
     return 16 * lanes * sizeof(double) + n_tiles * tile_rows * lanes * sizeof(real)
 
 
-cdef inline void prefetch_lanes(const char* lanes_at) noexcept nogil:
-    """Fetch LANES neighbours: what follows on them lies pages away, where hardware does not prefetch."""
-    cdef int line
-    for line in range(4):
-        PREFETCH(lanes_at + 64 * line)
-
-
-cdef inline void prefetch_rows(const Job* job, const char* row, int lanes) noexcept nogil:
+cdef inline void prefetch_rows(const Operand* operand, const char* row, int lanes) noexcept nogil:
     """Fetch the next tile while this one is worked on: hardware stops at the end of every page."""
-    cdef Py_ssize_t size = lanes * job.x.batch_stride[0]
+    cdef Py_ssize_t size = lanes * operand.batch_stride[0]
     cdef Py_ssize_t at = 0
     if 0 < size <= PREFETCH_TILE_BYTES:
         while at < size:
@@ -113,10 +108,10 @@ cdef inline void gather_lanes(const Job* job, const Operand* operand, const Py_s
     if is_matrix(job, operand):
         transpose_in(<const real*>(operand.data + offset[0]) + start, operand.batch_stride[0] // <Py_ssize_t>sizeof(real),
                      to, tile.count, count)
-    elif adjacent(job, operand, tile.first, tile.count) and tile.count == lanes:
-        neighbours = operand.data + offset[0]
+    elif adjacent(job, operand, tile.first, tile.count):
+        neighbours = operand.data + offset[0] + start * run_stride(&job.layout.row, operand.row_stride)
         for i in range(count):
-            lane_copy(<const real*>(neighbours + (start + i) * run_stride(&job.layout.row, operand.row_stride)), to + i * lanes)
+            lane_copy_some(<const real*>(neighbours + i * run_stride(&job.layout.row, operand.row_stride)), tile.count, to + i * lanes)
     else:
         for lane in range(tile.count):
             gather(operand, &job.layout.row, operand.data + offset[lane], start, count, to + lane, lanes)
@@ -127,7 +122,7 @@ cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ss
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
-        prefetch_rows(job, job.x.data + tile.x_offset[0], lanes)
+        prefetch_rows(&job.x, job.x.data + tile.x_offset[0], lanes)
     gather_lanes(job, &job.x, <const Py_ssize_t*>tile.x_offset, <const Tile*>tile, start, count, to)
     if job.where.data != NULL:
         for lane in range(tile.count):
@@ -267,10 +262,10 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
             quarters = <int>((count - j + width - 1) // width)
             if afar and step > TILE_STEP:
                 for q in range(quarters):
-                    prefetch_lanes(rows + (lanes + j + q * width) * step)
+                    prefetch_group(rows + (lanes + j + q * width) * step)
             if afar and e_out != NULL and e_step > TILE_STEP:
                 for q in range(quarters):
-                    prefetch_lanes(e_out + (at + lanes + j + q * width) * e_step)
+                    prefetch_group(e_out + (at + lanes + j + q * width) * e_step)
             if terms == EXPONENTIALS:
                 lane_exps(rows + j * step, width * step, quarters, shift, quarter)
             for q in range(quarters):
@@ -279,8 +274,9 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                     other_term(job, <const Tile*>tile, terms, rows + i * step, shift, at + i, quarter[q])
                     continue
                 if e_out != NULL:
-                    lane_copy(<const real*>quarter[q], <real*>(e_out + (at + i) * e_step))
-                lane_drop(quarter[q], position, <real>(at + i - start), nothing)
+                    lane_keep_and_drop(quarter[q], position, <real>(at + i - start), nothing, <real*>(e_out + (at + i) * e_step))
+                else:
+                    lane_drop(quarter[q], position, <real>(at + i - start), nothing)
             # (q0 + q1) + (q2 + q3), what is missing being zero
             if quarters > 1:
                 for lane in range(lanes):
@@ -319,6 +315,8 @@ cdef void gather_pulls(const Job* job, Tile* tile, const real* like) noexcept no
     cdef Py_ssize_t offset[64]
     cdef Py_ssize_t i
     lane_offsets(&job.layout.batch, job.factor.batch_stride, tile.first, tile.count, offset)
+    if is_matrix(job, &job.factor):
+        prefetch_rows(&job.factor, job.factor.data + offset[0], lanes)
     gather_lanes(job, &job.factor, <const Py_ssize_t*>offset, tile, 0, n, pull)
     if weight != NULL or job.smoothing > 0:
         for i in range(n):
@@ -389,12 +387,23 @@ cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssi
                 ends.low[lane] = 0
 
 
-cdef inline real entry_at_target(const Job* job, const Tile* tile, const Ends* ends, int lane, const real* like) noexcept nogil:
+cdef inline void write_targets(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t lane_step,
+                               Py_ssize_t class_step, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    """The entries of the targets among classes start .. start + count, of lane l and class c at (c - start) class_step + l lane_step."""
     cdef int lanes = 64 if real is float else 32
-    cdef real entry = real_of(ends.target_entry[lane], like)
+    cdef real entry[64]
+    cdef Py_ssize_t at
+    cdef int lane
+    for lane in range(lanes):
+        entry[lane] = real_of(ends.target_entry[lane], results)
     if job.softcap > 0:
-        return through_cap(entry, (<const real*>tile.slope_scratch)[ends.target[lane] * lanes + lane])
-    return entry
+        for lane in range(tile.count):
+            if ends.target[lane] >= 0:
+                entry[lane] = through_cap(entry[lane], (<const real*>tile.slope_scratch)[ends.target[lane] * lanes + lane])
+    for lane in range(tile.count):
+        at = ends.target[lane] - start
+        if 0 <= at < count:      # start is no less than 0, and so an ignored row's -1 is not among them
+            results[at * class_step + lane * lane_step] = entry[lane]
 
 
 cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
@@ -403,7 +412,8 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
     cdef real* rows
-    cdef Py_ssize_t row_stride
+    cdef char* neighbours
+    cdef Py_ssize_t row_stride, i
     cdef int lane
     if job.where.data != NULL:
         for lane in range(tile.count):
@@ -413,15 +423,17 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
         row_stride = job.out.batch_stride[0] // <Py_ssize_t>sizeof(real)
         transpose_out(<const real*>results, rows, row_stride, tile.count, count)
         if job.mode == LOSS:       # after the transpose, which would wait for single elements on their way to memory
-            for lane in range(tile.count):
-                if start <= ends.target[lane] < start + count:
-                    rows[lane * row_stride + ends.target[lane] - start] = entry_at_target(job, tile, ends, lane, results)
+            write_targets(job, tile, ends, rows, row_stride, 1, start, count)
         return
     if job.mode == LOSS:
-        for lane in range(tile.count):
-            if start <= ends.target[lane] < start + count:
-                results[(ends.target[lane] - start) * step + lane] = entry_at_target(job, tile, ends, lane, results)
+        write_targets(job, tile, ends, results, 1, step, start, count)
     if tile.out_adjacent:
+        return
+    if adjacent(job, &job.out, tile.first, tile.count):
+        neighbours = job.out.data + tile.out_offset[0] + start * run_stride(&job.layout.row, job.out.row_stride)
+        for i in range(count):
+            lane_copy_some(<const real*>(results + i * lanes), tile.count,
+                           <real*>(neighbours + i * run_stride(&job.layout.row, job.out.row_stride)))
         return
     for lane in range(tile.count):
         scatter(<const real*>results + lane, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[lane], start, count)
@@ -437,6 +449,7 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     cdef real floor[64]
     cdef real offset[64]
     cdef real value[64]
+    cdef real* e
     cdef const real* weight = <const real*>job.weight
     cdef real* results = <real*>tile.out_scratch
     cdef const char* rows = NULL
@@ -470,56 +483,59 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
         else:
             rows = kept + at * kept_step
             step = kept_step
+        if kept != NULL:
+            results = <real*>rows      # what was kept lies where the results go
         for i in range(count):
             if afar:
-                prefetch_lanes(rows + (i + 8) * step)
+                prefetch_group(rows + (i + 8) * step)
             if job.mode == LOG_SOFTMAX:
                 if tile.out_adjacent:
-                    prefetch_lanes(<const char*>(results + (i + 8) * results_step))
+                    prefetch_group(<const char*>(results + (i + 8) * results_step))
                 lane_log(<const real*>(rows + i * step), <const real*>shift, <const real*>log_total, value)
+                lane_copy(<const real*>value, results + i * results_step)
+                continue
+            if kept == NULL:
+                lane_exp(<const real*>(rows + i * step), <const real*>shift, value)
+                e = value
             else:
-                if kept == NULL:
-                    lane_exp(<const real*>(rows + i * step), <const real*>shift, value)
-                else:
-                    lane_copy(<const real*>(rows + i * step), value)
-                if has_probabilities(job):
-                    lane_scale_minus_pull(value, <const real*>scale, <const real*>floor, <const real*>offset,
-                                          <const real*>tile.pull_scratch + (at + i) * lanes)
-                elif job.smoothing > 0:
-                    lane_scale_minus(value, <const real*>scale, <const real*>floor, <const real*>offset,
-                                     weight[at + i] if weight != NULL else 1)
-                else:
-                    lane_scale(value, <const real*>scale, <const real*>floor)
-                if job.softcap > 0:
-                    lane_slope(value, <const real*>tile.slope_scratch + (at + i) * lanes)
-            lane_copy(<const real*>value, results + i * results_step)
+                e = results + i * results_step
+            if has_probabilities(job):
+                lane_scale_minus_pull(e, <const real*>scale, <const real*>floor, <const real*>offset,
+                                      <const real*>tile.pull_scratch + (at + i) * lanes)
+            elif job.smoothing > 0:
+                lane_scale_minus(e, <const real*>scale, <const real*>floor, <const real*>offset, weight[at + i] if weight != NULL else 1)
+            else:
+                lane_scale(e, <const real*>scale, <const real*>floor)
+            if job.softcap > 0:
+                lane_slope(e, <const real*>tile.slope_scratch + (at + i) * lanes)
+            if kept == NULL:
+                lane_copy(<const real*>value, results + i * results_step)
         close_tile(job, <const Tile*>tile, ends, results, results_step, at, count)
-        if tile.out_adjacent:
+        if tile.out_adjacent and kept == NULL:
             results += count * results_step
         at += count
 
 
-cdef inline void open_losses(const Job* job, const Tile* tile, Ends* ends, const real* like) noexcept nogil:
+cdef inline void open_losses_of_tile(const Job* job, const Tile* tile, Ends* ends, const real* like) noexcept nogil:
+    """What is to know of the tile's losses, the targets' logits included."""
     cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t stride = run_stride(&job.layout.row, job.x.row_stride)
+    cdef real logit[64]
     cdef Py_ssize_t at
     cdef int lane
-    for lane in range(lanes):
-        ends.kept[lane] = 0
-        ends.row_weight[lane] = 0
-        ends.class_weight[lane] = 1
-        ends.logit[lane] = 0
-        ends.deficit[lane] = 0
-        ends.mass[lane] = 0
-        ends.own[lane] = 0
-        ends.others[lane] = 0
-        ends.target[lane] = -1
+    open_losses(job, ends, tile.first, tile.count, like)
+    clear_losses_of(ends, tile.count, lanes)
+    if job.target == NULL:
+        return
+    if job.x.addressable and job.layout.row.count <= 1 and job.softcap == 0:
+        for lane in range(tile.count):         # without branches: a row without a target reads its first logit
+            at = 0 if ends.target[lane] < 0 else ends.target[lane]
+            logit[lane] = (<const real*>(job.x.data + tile.x_offset[lane] + stride * at))[0]
+        for lane in range(tile.count):
+            ends.logit[lane] = logit[lane]
+        return
     for lane in range(tile.count):
-        open_loss(job, ends, lane, tile.first + lane, like)
-        if ends.target[lane] < 0:
-            continue
-        if job.x.contiguous_row and job.softcap == 0:
-            ends.logit[lane] = (<const real*>(job.x.data + tile.x_offset[lane]))[ends.target[lane]]
-        else:
+        if ends.target[lane] >= 0:
             at = offset_of(&job.layout.row, job.x.row_stride, ends.target[lane])
             ends.logit[lane] = logit_at(job, job.x.data + tile.x_offset[lane] + at, like)
 
@@ -553,7 +569,7 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef Py_ssize_t kept_step = lanes * sizeof(real)
     open_tile(job, &tile, first, count, scratch, like)
     if job.mode == LOSS:
-        open_losses(job, <const Tile*>&tile, &ends, like)
+        open_losses_of_tile(job, <const Tile*>&tile, &ends, like)
     if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1 and not job.needs_x:
         if tile.out_adjacent:
             kept = job.out.data + tile.out_offset[0]
