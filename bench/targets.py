@@ -2,8 +2,9 @@
 
     python bench/targets.py [--threads 2] [--only limits rows ...] [--seconds 2] [--details]
 
-On one thread it runs the suites limits, layouts, rows, overhead and peers; on two, peers and
-threads; or those that --only names. The table is Markdown.
+On one thread it runs the suites limits, layouts, rows, overhead, options and peers; on two, peers
+and threads; or those that --only names. The table is Markdown. bench/losses.py has the targets of
+the losses that are no operation of these suites.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fastlse._bench.cases import (
     CACHED_LENGTHS,
     DTYPES,
     OPERATIONS,
+    OPTIONS,
     OURS,
     PEERS,
     SUITES,
@@ -44,7 +46,14 @@ from fastlse._bench.timing import Pace
 STORING = OPERATIONS[1:]
 LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
 IDLE_SECONDS = 0.02
-SUITES_BY_THREADS = {1: ("limits", "layouts", "rows", "overhead", "peers"), 2: ("peers", "threads")}
+SUITES_BY_THREADS = {
+    1: ("limits", "layouts", "rows", "overhead", "options", "peers"),
+    2: ("peers", "threads"),
+}
+COSTLY_OPTIONS = ("probabilities", "softcap")
+LOSS_OPTIONS = tuple(
+    name for name in OPTIONS["cross_entropy_and_grad"] if name not in ("", "out", *COSTLY_OPTIONS)
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,14 @@ def layouts(*names):
     return ratios
 
 
+def cost_of_options(*names):
+    def ratios(found):
+        for result in found.ours("options", operation=["cross_entropy_and_grad"], option=names):
+            yield from found.over_case(result, replace(result.case, option="out"))
+
+    return ratios
+
+
 def small_call(operation):
     def ratios(found):
         for result in found.ours("overhead", operation=[operation], shape=[(1, 10)]):
@@ -264,6 +281,14 @@ TARGETS = {
             True,
             small_call("cross_entropy_and_grad"),
         ),
+        Target(
+            "each option of cross_entropy_and_grad against the call without",
+            1.3,
+            True,
+            cost_of_options(*LOSS_OPTIONS),
+        ),
+        Target("... class probabilities", 1.6, True, cost_of_options("probabilities")),
+        Target("... softcap", 2, True, cost_of_options("softcap")),
         Target(
             "avx2 backend, logsumexp in cache against its own intrinsics limit",
             1.15,

@@ -54,6 +54,9 @@ OPTIONS = {
         "sample_weight",
         "ignore_index",
         "label_smoothing",
+        "z_loss",
+        "softcap",
+        "probabilities",
         "reduction",
     ),
 }
@@ -161,7 +164,7 @@ def _limit_cases() -> Iterator[Case]:
 
 def _option_cases() -> Iterator[Case]:
     for operation, options in OPTIONS.items():
-        yield from _cases([(1000, 1000)], [operation], [1], options=options)
+        yield from _cases([(1000, 1000), (100000, 10)], [operation], [1], options=options)
 
 
 _ALL = (

@@ -77,6 +77,7 @@ def ours(case: Case, inputs: Inputs) -> Calls:
         }
     out: Any = inputs.row_out if case.operation == "logsumexp" else inputs.out
     options = {"out": out, **_option(case, inputs)}
+    target = options.pop("target", target)
     if inputs.threads != fastlse.get_num_threads():
         options["n_threads"] = inputs.threads
     return {
@@ -106,6 +107,9 @@ def _option(case: Case, inputs: Inputs) -> dict[str, Any]:
         "sample_weight": lambda: {"sample_weight": rng.uniform(0.5, 2, n_rows).astype(case.dtype)},
         "ignore_index": lambda: {"ignore_index": int(inputs.target[0])},
         "label_smoothing": lambda: {"label_smoothing": 0.1},
+        "z_loss": lambda: {"z_loss": 1e-3},
+        "softcap": lambda: {"softcap": 30.0},
+        "probabilities": lambda: {"target": rng.dirichlet(np.ones(n), n_rows).astype(case.dtype)},
         "reduction": lambda: {"reduction": "none"},
     }
     return makers[case.option]()
