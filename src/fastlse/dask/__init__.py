@@ -15,7 +15,7 @@ except ImportError as error:
     ) from error
 
 #from .linear import linear_cross_entropy, linear_cross_entropy_and_grad
-#from .losses import cross_entropy, cross_entropy_and_grad
+from .losses import cross_entropy, cross_entropy_and_grad
 from .reductions import log_softmax, logsumexp, logsumexp_and_softmax, softmax
 #from .segments import segment_logsumexp
 

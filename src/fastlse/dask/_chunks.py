@@ -124,15 +124,10 @@ def _only(block: Any) -> Any:
 
 
 def pick(
-    results: da.Array,
-    of_axes: Axes,
-    number: int,
-    axes: Axes,
-    dtype: Any,
-    new: Mapping[int, int] | None = None,
+    results: da.Array, of_axes: Axes, number: int, axes: Axes, dtype: Any, **shape: Any
 ) -> da.Array:
     """One of the results of a function that returns a tuple for each chunk."""
-    return on_chunks(_pick, axes, (results, of_axes), dtype=dtype, new=new, number=number)
+    return on_chunks(_pick, axes, (results, of_axes), dtype=dtype, number=number, **shape)
 
 
 def _pick(results: tuple[Any, ...], number: int) -> Any:
@@ -141,6 +136,8 @@ def _pick(results: tuple[Any, ...], number: int) -> Any:
 
 def tree_sum(parts: da.Array, axes: Sequence[int], dtype: Any) -> da.Array:
     """The sum over axes of which each chunk has one element."""
+    if not axes:
+        return parts
     return da.reduction(
         parts,
         chunk=_as_it_is,
