@@ -14,10 +14,10 @@ except ImportError as error:
         'python -m pip install "fastlse[dask]"'
     ) from error
 
-#from .linear import linear_cross_entropy, linear_cross_entropy_and_grad
+from .linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from .losses import cross_entropy, cross_entropy_and_grad
 from .reductions import log_softmax, logsumexp, logsumexp_and_softmax, softmax
-#from .segments import segment_logsumexp
+from .segments import segment_logsumexp
 
 __all__ = [
     "cross_entropy",
