@@ -172,9 +172,7 @@ def as_target(
     return ClassProbabilities(array if mask is None else np.where(mask, array, 0))
 
 
-def check_class_probabilities(
-    array: Any, logits_shape: tuple[int, ...], ignore_index: int
-) -> None:
+def check_class_probabilities(array: Any, logits_shape: tuple[int, ...], ignore_index: int) -> None:
     """Check the shape of an array of class probabilities, and what they leave no meaning."""
     if array.shape != logits_shape:
         raise TypeError(

@@ -67,9 +67,7 @@ def broadcast(array: da.Array, name: str, like: da.Array) -> da.Array:
         message = f"{name} must be broadcastable to shape {like.shape}, got shape {array.shape}"
         raise ValueError(message) from None
     behind = like.chunks[like.ndim - array.ndim :]
-    own = tuple(
-        (1,) if n == 1 else chunks for n, chunks in zip(array.shape, behind, strict=True)
-    )
+    own = tuple((1,) if n == 1 else chunks for n, chunks in zip(array.shape, behind, strict=True))
     return da.broadcast_to(array.rechunk(own), like.shape, chunks=like.chunks)
 
 
@@ -140,7 +138,7 @@ def tree_sum(parts: da.Array, axes: Sequence[int], dtype: Any) -> da.Array:
         return parts
     return da.reduction(
         parts,
-        chunk=_as_it_is,
+        chunk=as_it_is,
         combine=_add_up,
         aggregate=_add_up,
         axis=tuple(axes),
@@ -150,7 +148,8 @@ def tree_sum(parts: da.Array, axes: Sequence[int], dtype: Any) -> da.Array:
     )
 
 
-def _as_it_is(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+def as_it_is(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """For reductions whose chunks are made already."""
     return x
 
 

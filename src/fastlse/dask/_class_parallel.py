@@ -7,9 +7,8 @@ the merged states its part of the gradient.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 
 from fastlse._problem import Array, compute_dtype
@@ -18,6 +17,9 @@ from fastlse._targets import as_sample_weight, as_weight
 from ._chunks import offsets, on_chunks, pick, threads_of_a_call, tree_sum
 from ._rows import IGNORED, Rows, mean_or_sum
 from ._states import STATE, as_state, chunk_states, merge_chunks, state_dtype
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def class_parallel(
@@ -121,18 +123,20 @@ def _losses_and_scales(
         scales = scales * given.reshape(scales.shape)
     kept = scales != 0
     if weight is not None:
-        of_target = as_weight(weight, len(weight), compute_dtype(of_dtype))[target]
+        weights = as_weight(weight, len(weight), compute_dtype(of_dtype))
+        assert weights is not None
+        of_target = weights[target]
         # A weight of 0 drops the target's class, and what is left of a loss is NaN or nothing.
         is_nan = np.isnan(state.max) | (state.max == np.inf)
         scales = np.where(of_target == 0, np.where(is_nan, np.nan, 0), scales * of_target)
         without = np.where(np.isfinite(state.max), 0, np.nan)
         losses = np.where(of_target == 0, without, losses)
-    return np.where(kept, scales * losses, 0), np.where(kept, scales, 0)
+    return np.where(kept, scales * losses, 0), np.where(kept, scales, 0.0)
 
 
 def _sum(losses: Array) -> Array:
     with np.errstate(all="ignore"):
-        return np.sum(losses, keepdims=True, dtype=np.float64)
+        return np.asarray(np.sum(losses, keepdims=True, dtype=np.float64))
 
 
 def _gradient_of_chunk(

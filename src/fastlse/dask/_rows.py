@@ -58,7 +58,7 @@ class Rows:
     @property
     def has_indices(self) -> bool:
         """Whether the target is class indices, not probabilities."""
-        return self.target.dtype.kind == "i"
+        return bool(self.target.dtype.kind == "i")
 
     def operands(self, class_axis: int) -> list[tuple[Any, Axes]]:
         """Target, weight, sample weight and divisor for `on_chunks`."""
@@ -99,9 +99,7 @@ def rows_of_loss(
     """
     batch = tuple(axis for axis in range(logits.ndim) if axis != class_axis)
     chunks = dict(enumerate(logits.chunks))
-    shape = tuple(
-        n_classes if axis == class_axis else n for axis, n in enumerate(logits.shape)
-    )
+    shape = tuple(n_classes if axis == class_axis else n for axis, n in enumerate(logits.shape))
     batch_shape = tuple(shape[axis] for axis in batch)
     weights = _as_weights(weight, "weight", (n_classes,))
     if weights is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from fastlse._problem import Array, as_where, unmasked
 from fastlse.state import LogSumExpState
 
-from ._chunks import on_chunks, threads_of_a_call
+from ._chunks import as_it_is, on_chunks, threads_of_a_call
 
 STATE = -1  # the axis in front
 
@@ -64,20 +64,16 @@ def chunk_states(
 
 
 def merge_chunks(parts: da.Array, axes: Sequence[int]) -> da.Array:
-    """Merge along axes of which each chunk has one state; rows behind the states take the maximum."""
+    """Merge along axes of which each chunk has one state; of what is behind it, the maximum."""
     return da.reduction(
         parts,
-        chunk=_as_it_is,
+        chunk=as_it_is,
         combine=_merge,
         aggregate=_merge,
         axis=tuple(axes),
         dtype=parts.dtype,
         meta=np.empty((0,) * (parts.ndim - len(axes)), parts.dtype),
     )
-
-
-def _as_it_is(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return x
 
 
 def _merge(parts: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -151,7 +147,8 @@ def log_softmax_of_chunk(
         result -= np.expand_dims(log_total, axes)
         if included is not None:
             result[~included] = -np.inf
-        return result.astype(of_dtype, copy=False)
+        rounded: Array = result.astype(of_dtype, copy=False)
+        return rounded
 
 
 def _included(x: Array, where: Array | None) -> tuple[Array, Array | None]:

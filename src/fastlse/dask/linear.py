@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
 
 from fastlse._linear import sums_and_gradients
@@ -24,7 +23,10 @@ from ._chunks import (
 )
 from ._rows import Rows, loss_of_chunks, rows_of_loss
 
-# Axes that neither x nor its rows have; the loss takes the last one of x for that of the classes.
+if TYPE_CHECKING:
+    import dask.array as da
+
+# Axes that neither x nor its rows have; its last axis stands for that of the classes.
 CLASSES_OF_LAYER, FEATURES_OF_LAYER = -4, -5
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
 
 from fastlse import _threads
@@ -24,6 +23,9 @@ from ._chunks import (
 )
 from ._class_parallel import class_parallel
 from ._rows import loss_of_chunks, rows_of_loss
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def cross_entropy(

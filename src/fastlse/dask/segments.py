@@ -8,11 +8,18 @@ import dask.array as da
 import numpy as np
 
 import fastlse
-from fastlse._problem import Array, as_index, backend_for, describe, unmasked
-from fastlse.segments import _as_indptr, _as_segments
-from fastlse.state import LogSumExpState
+from fastlse._problem import Array, as_index, describe, unmasked
+from fastlse.segments import _as_indptr
 
-from ._chunks import align, as_lazy, check_threads, offsets, on_chunks, one_element, threads_of_a_call
+from ._chunks import (
+    align,
+    as_lazy,
+    check_threads,
+    offsets,
+    on_chunks,
+    one_element,
+    threads_of_a_call,
+)
 from ._states import STATE, log_sums_of_chunk, merge_chunks, state_dtype
 
 SEGMENTS = -3  # the axis of the segments
@@ -162,9 +169,7 @@ def _check_ids(ids: Array, first: int, n: int) -> None:
         raise IndexError(f"segment_ids must be in [0, {n}), got {ids[place]} at {first + place}")
 
 
-def _segments_of_chunk(
-    x: Array, ids: Array, first: Array, n: int, n_threads: int | None
-) -> Any:
+def _segments_of_chunk(x: Array, ids: Array, first: Array, n: int, n_threads: int | None) -> Any:
     _check_ids(ids, int(first[0]), n)
     return fastlse.segment_logsumexp(x, ids, n, n_threads=threads_of_a_call(n_threads))
 
