@@ -43,6 +43,9 @@ def as_lazy(value: object, name: str, kinds: str = "biufcO", *, sparse: bool = F
         )
     if isinstance(meta, np.ndarray):
         as_array(np.empty((0,) * value.ndim, value.dtype), name, kinds)
+    if value.npartitions > 1 and not any(value.shape):
+        # Dask does not rechunk an array whose axes are all of length zero.
+        return da.empty(value.shape, dtype=value.dtype, chunks=-1)
     return value
 
 
