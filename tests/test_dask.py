@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import tracemalloc
 
 import numpy as np
@@ -540,3 +542,28 @@ def test_objects_that_only_look_lazy():
 def test_bounds_are_those_of_states():
     assert state.STATE_ULP <= losses.CROSS_ENTROPY_ULP
     assert state.STATE_GRADIENT_ULP <= losses.GRADIENT_ULP
+
+
+@pytest.mark.parametrize("name", fastlse.dask.__all__)
+def test_docstrings(name):
+    """Sections as everywhere, examples that run, and the parameters of the function of arrays."""
+    documented = getattr(fastlse.dask, name)
+    if name == "check_workers":
+        pytest.importorskip("distributed")
+    doc = inspect.getdoc(documented)
+    for section in ("Parameters", "Raises", "Examples"):
+        assert f"{section}\n---" in doc
+    options = doctest.ELLIPSIS
+    report = []
+    (test,) = doctest.DocTestFinder(recurse=False).find(documented, name, globs={})
+    runner = doctest.DocTestRunner(optionflags=options)
+    runner.run(test, out=report.append)
+    assert runner.tries > 0
+    assert not report, "".join(report)
+    if name != "check_workers":
+        assert "See Also\n---" in doc
+        ours, theirs = (
+            [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+            for f in (documented, getattr(fastlse, name))
+        )
+        assert ours == theirs

@@ -14,12 +14,14 @@ except ImportError as error:
         'python -m pip install "fastlse[dask]"'
     ) from error
 
+from .cluster import check_workers
 from .linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from .losses import cross_entropy, cross_entropy_and_grad
 from .reductions import log_softmax, logsumexp, logsumexp_and_softmax, softmax
 from .segments import segment_logsumexp
 
 __all__ = [
+    "check_workers",
     "cross_entropy",
     "cross_entropy_and_grad",
     "linear_cross_entropy",

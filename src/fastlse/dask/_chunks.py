@@ -43,9 +43,8 @@ def as_lazy(value: object, name: str, kinds: str = "biufcO", *, sparse: bool = F
         )
     if isinstance(meta, np.ndarray):
         as_array(np.empty((0,) * value.ndim, value.dtype), name, kinds)
-    if value.npartitions > 1 and not any(value.shape):
-        # Dask does not rechunk an array whose axes are all of length zero.
-        return da.empty(value.shape, dtype=value.dtype, chunks=-1)
+    if value.ndim and not any(value.shape):
+        return rechunked(value, tuple((n,) for n in value.shape))
     return value
 
 
@@ -58,20 +57,46 @@ def align(array: da.Array, axes: Axes, chunks: Mapping[int, tuple[int, ...]]) ->
     """Rechunk to the chunks of the axes that are named."""
     assert axes is not None
     wanted = tuple(chunks[axis] for axis in axes)
-    return array if wanted == array.chunks else array.rechunk(wanted)
+    return rechunked(array, wanted)
+
+
+def rechunked(array: da.Array, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """An array in other chunks; Dask leaves one alone whose axes are all of length zero."""
+    if array.chunks == chunks:
+        return array
+    if not any(array.shape):
+        return da.empty(array.shape, dtype=array.dtype, chunks=chunks)
+    return array.rechunk(chunks)
 
 
 def broadcast(array: da.Array, name: str, like: da.Array) -> da.Array:
     """A view of `array` with the shape and the chunks of another."""
     try:
-        if np.broadcast_shapes(array.shape, like.shape) != like.shape:
-            raise ValueError
+        fits = np.broadcast_shapes(array.shape, like.shape) == like.shape
     except ValueError:
-        message = f"{name} must be broadcastable to shape {like.shape}, got shape {array.shape}"
-        raise ValueError(message) from None
-    behind = like.chunks[like.ndim - array.ndim :]
-    own = tuple((1,) if n == 1 else chunks for n, chunks in zip(array.shape, behind, strict=True))
-    return da.broadcast_to(array.rechunk(own), like.shape, chunks=like.chunks)
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} must be broadcastable to shape {like.shape}, got shape {array.shape}"
+        )
+    return broadcast_to(array, like.chunks)
+
+
+def broadcast_to(array: da.Array, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """A view with these chunks, to whose shape the array's broadcasts."""
+    behind = chunks[len(chunks) - array.ndim :]
+    own = tuple((1,) if n == 1 else lengths for n, lengths in zip(array.shape, behind, strict=True))
+    return da.broadcast_to(rechunked(array, own), tuple(map(sum, chunks)), chunks=chunks)
+
+
+def joint_chunks(a: da.Array, b: da.Array) -> tuple[tuple[int, ...], ...]:
+    """The chunks of the two broadcast together: those of `a` where that is not broadcast."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    chunks = list((None,) * (len(shape) - a.ndim) + a.chunks)
+    for axis, lengths in enumerate(b.chunks, len(shape) - b.ndim):
+        if chunks[axis] is None or sum(chunks[axis]) != shape[axis]:
+            chunks[axis] = lengths
+    return tuple(chunks)
 
 
 def offsets(chunks: Sequence[int]) -> da.Array:

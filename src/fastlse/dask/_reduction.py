@@ -12,7 +12,17 @@ import numpy as np
 import fastlse
 from fastlse._problem import Array, as_axes
 
-from ._chunks import Axes, as_lazy, broadcast, on_chunks, one_element, pick, threads_of_a_call
+from ._chunks import (
+    Axes,
+    as_lazy,
+    broadcast,
+    broadcast_to,
+    joint_chunks,
+    on_chunks,
+    one_element,
+    pick,
+    threads_of_a_call,
+)
 from ._states import STATE, merged_states
 
 
@@ -137,7 +147,7 @@ def as_problem(x: Any, name: str, axis: Any, b: Any = None, where: Any = None) -
                 f"got shape {factors.shape}"
             ) from None
         if shape != array.shape:
-            array = da.broadcast_arrays(array, factors)[0]
+            array = broadcast_to(array, joint_chunks(array, factors))
         factors = broadcast(factors, "b", array)
     included = where
     if where is not None:
