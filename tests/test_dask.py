@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +36,8 @@ import fastlse.dask
 from fastlse import losses, state
 
 inf, nan = np.inf, np.nan
+GUIDE = Path(__file__).parent.parent / "docs" / "dask.md"
+STREAMS = GUIDE.parent / "examples" / "streams.py"
 
 
 def never(*arguments, **options):
@@ -567,3 +571,23 @@ def test_docstrings(name):
             for f in (documented, getattr(fastlse, name))
         )
         assert ours == theirs
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the tests are not beside the guide")
+def test_examples_of_the_guide():
+    """The guide's blocks run, one after the other; they assert what they show."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) == 4
+    names = {}
+    for block in blocks:
+        assert "assert" in block
+        exec(compile(block, str(GUIDE), "exec"), names)
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the tests are not beside the examples")
+def test_streams_without_dask():
+    code = f"import runpy; runpy.run_path({str(STREAMS)!r})['main'](100_000)"
+    process = run(code, timeout=60)
+    assert "20 MB on disk" in process.stdout
