@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import dask.array as da
+from typing import TYPE_CHECKING, Any
 
 import fastlse
 
@@ -17,6 +15,9 @@ from ._states import (
     signs_of_chunk,
     softmax_of_chunk,
 )
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def logsumexp(
@@ -106,7 +107,8 @@ def logsumexp(
         if return_sign:
             results.append(on_chunks(signs_of_chunk, kept, (lse, kept), dtype=problem.dtype))
         if keepdims:
-            results = [da.expand_dims(result, problem.axes) for result in results]
+            places = [None if axis in problem.axes else slice(None) for axis in problem.every]
+            results = [result[tuple(places)] for result in results]
     return tuple(results) if return_sign else results[0]
 
 
