@@ -33,6 +33,14 @@ def loss_and_gradients(
     problem: LinearProblem, want: Collection[str], n_threads: int | None
 ) -> tuple[Any, tuple[Any, Any, Any]]:
     """The loss, and those gradients that `want` names of "x", "weight" and "bias"; else None."""
+    total, losses, gradients = sums_and_gradients(problem, want, n_threads)
+    return reduced(problem.loss, total, losses), gradients
+
+
+def sums_and_gradients(
+    problem: LinearProblem, want: Collection[str], n_threads: int | None
+) -> tuple[float, Array | None, tuple[Any, Any, Any]]:
+    """The sum of all losses, each row's if they are wanted, and the gradients."""
     loss = problem.loss
     # A block's threads are awake: a quarter of the work is worth one.
     size = min(loss.logits.size, 4 * problem.chunk_rows * len(problem.weight))
@@ -53,7 +61,7 @@ def loss_and_gradients(
                 losses[rows] = block_losses
             if want:
                 gradients.add(rows, x, logits, _set_apart(block, logits, x))
-        return reduced(loss, float(np.sum(totals)), losses), gradients.results()
+        return float(np.sum(totals)), losses, gradients.results()
 
 
 def _row_blocks(problem: LinearProblem, kept: Array | None) -> Iterator[slice | Array]:

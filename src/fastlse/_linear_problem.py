@@ -74,20 +74,11 @@ def linear_problem(
     rows, numbers = _as_features(x)
     weights = _as_parameters(linear_weight, "linear_weight")
     operands = [(x, numbers), (linear_weight, weights)]
-    if weights.ndim != 2 or weights.shape[1] != rows.shape[-1]:
-        raise ValueError(
-            f"linear_weight must have shape (n_classes, {rows.shape[-1]}) for x of shape "
-            f"{rows.shape}, got shape {weights.shape}"
-        )
     bias = None
     if linear_bias is not None:
         bias = _as_parameters(linear_bias, "linear_bias")
         operands.append((linear_bias, bias))
-        if bias.shape != weights.shape[:1]:
-            raise ValueError(
-                f"linear_bias must have shape {weights.shape[:1]}, one number for each row of "
-                f"linear_weight, got shape {bias.shape}"
-            )
+    check_layer(rows, weights, bias)
     dtype = result_dtype(*operands)
     work = compute_dtype(dtype)
     shape = rows.shape
@@ -108,6 +99,20 @@ def linear_problem(
         _as_chunk_rows(chunk_rows, rows, len(weights), work),
         dtype,
     )
+
+
+def check_layer(x: Any, weight: Any, bias: Any) -> None:
+    """Check that the shapes of a layer's arrays fit."""
+    if weight.ndim != 2 or weight.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"linear_weight must have shape (n_classes, {x.shape[-1]}) for x of shape "
+            f"{x.shape}, got shape {weight.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"linear_bias must have shape {weight.shape[:1]}, one number for each row of "
+            f"linear_weight, got shape {bias.shape}"
+        )
 
 
 def is_sparse(x: object) -> bool:
@@ -146,10 +151,7 @@ def _as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[A
     """The most rows of a block; without the caller's number, as many as the cache holds."""
     n_rows, n_features = int(x.shape[0]), int(x.shape[1])
     if chunk_rows is not None:
-        number = as_index(chunk_rows, "chunk_rows", "an integer of at least 1 or None")
-        if number < 1:
-            raise ValueError(f"chunk_rows must be an integer of at least 1 or None, got {number}")
-        return min(number, max(1, n_rows))
+        return min(check_chunk_rows(chunk_rows), max(1, n_rows))
     least = MIN_ROWS
     if is_sparse(x):
         # A block's gradient of the weight is dense: rows enough that their products cost more.
@@ -164,6 +166,14 @@ def _as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[A
     n_blocks = max(1, -(-n_rows // most))
     rows = -(-n_rows // n_blocks)
     return max(1, rows if rows <= 64 else min(most, -(-rows // 16) * 16))
+
+
+def check_chunk_rows(chunk_rows: object) -> int:
+    """The caller's number of rows."""
+    number = as_index(chunk_rows, "chunk_rows", "an integer of at least 1 or None")
+    if number < 1:
+        raise ValueError(f"chunk_rows must be an integer of at least 1 or None, got {number}")
+    return number
 
 
 def sum_dtype(size: int, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -137,9 +137,6 @@ def run(problem: LossProblem, grad: Array | None, n_threads: int) -> Any:
     """Compute the loss, and the gradient into `grad`, which may be the logits."""
     losses = row_losses(problem)
     total = run_rows(problem, losses, grad, n_threads)
-    if grad is not None and problem.slope is not None:
-        with np.errstate(all="ignore"):
-            grad[...] = flushed(grad * problem.slope, grad.dtype)
     return reduced(problem, total, losses)
 
 
@@ -178,6 +175,9 @@ def run_rows(
         1 / problem.divisor if problem.divisor else 0.0,
         n_threads,
     )
+    if grad is not None and problem.slope is not None:
+        with np.errstate(all="ignore"):
+            grad[...] = flushed(grad * problem.slope, grad.dtype)
     return total
 
 

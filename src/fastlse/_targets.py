@@ -108,11 +108,18 @@ class ClassIndices:
     def raise_out_of_range(self, row: int, n_classes: int, ignore_index: int) -> NoReturn:
         """Raise the IndexError for an invalid target."""
         place = tuple(int(i) for i in np.unravel_index(row, self.given.shape))
-        name = place if len(place) > 1 else row
-        raise IndexError(
-            f"target must be in [0, {n_classes}) or ignore_index ({ignore_index}), "
-            f"got {self.given[place]} in row {name}"
-        )
+        raise_no_class(self.given[place], place, n_classes, ignore_index)
+
+
+def raise_no_class(
+    value: object, place: tuple[int, ...], n_classes: int, ignore_index: int
+) -> NoReturn:
+    """Raise the IndexError for an invalid target in the row of that place."""
+    row = place if len(place) > 1 else sum(place)
+    raise IndexError(
+        f"target must be in [0, {n_classes}) or ignore_index ({ignore_index}), "
+        f"got {value} in row {row}"
+    )
 
 
 def as_class_indices(
@@ -120,9 +127,19 @@ def as_class_indices(
 ) -> ClassIndices:
     """Check the target's dtype and shape; its values are the backend's to check."""
     array = as_array(target, "target", "biufc")
-    batch_shape = logits_shape[:axis] + logits_shape[axis + 1 :]
     if array.size == 0 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list has no dtype of its own
+    check_class_indices(array, logits_shape, axis)
+    rows = _as_int64(array, ignore_index)
+    mask = unmasked(target)
+    if mask is not None:
+        rows = np.where(mask, rows, ignore_index)
+    return ClassIndices(np.ascontiguousarray(rows).reshape(-1), array)
+
+
+def check_class_indices(array: Any, logits_shape: tuple[int, ...], axis: int) -> None:
+    """Check dtype and shape of an array of class indices."""
+    batch_shape = logits_shape[:axis] + logits_shape[axis + 1 :]
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"target must be an integer array of class indices, got dtype {array.dtype} "
@@ -133,11 +150,6 @@ def as_class_indices(
             f"target must have the logits' shape less the class axis, {batch_shape}, "
             f"got shape {array.shape}"
         )
-    rows = _as_int64(array, ignore_index)
-    mask = unmasked(target)
-    if mask is not None:
-        rows = np.where(mask, rows, ignore_index)
-    return ClassIndices(np.ascontiguousarray(rows).reshape(-1), array)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,13 @@ def as_target(
     no_dtype = array.size == 0 and not isinstance(target, np.ndarray)  # an empty list
     if array.dtype.kind != "f" or (no_dtype and array.shape != logits_shape):
         return as_class_indices(target, logits_shape, axis, ignore_index)
+    check_class_probabilities(array, logits_shape, ignore_index)
+    mask = unmasked(target)
+    return ClassProbabilities(array if mask is None else np.where(mask, array, 0))
+
+
+def check_class_probabilities(array: Any, logits_shape: tuple[int, ...], ignore_index: int) -> None:
+    """Check the shape of an array of class probabilities, and what they leave no meaning."""
     if array.shape != logits_shape:
         raise TypeError(
             "target must be an integer array of class indices, or a floating array of class "
@@ -166,8 +185,6 @@ def as_target(
             "ignore_index must be negative where the target is class probabilities, of which no "
             f"row is ignored, got {ignore_index}"
         )
-    mask = unmasked(target)
-    return ClassProbabilities(array if mask is None else np.where(mask, array, 0))
 
 
 def _as_int64(target: Array, ignore_index: int) -> NDArray[np.int64]:
@@ -180,25 +197,36 @@ def _as_int64(target: Array, ignore_index: int) -> NDArray[np.int64]:
 
 def as_weight(weight: object, n_classes: int, dtype: np.dtype[Any]) -> Array | None:
     """Class weights as a contiguous array of `dtype`."""
-    return _as_weights(weight, "weight", (n_classes,), "the number of classes", dtype)
+    return _as_weights(weight, "weight", (n_classes,), dtype)
 
 
 def as_sample_weight(sample_weight: object, shape: tuple[int, ...]) -> Array | None:
     """Row weights as a 1-D contiguous float64 array."""
-    meaning = "the logits' shape less the class axis"
-    float64 = np.dtype(np.float64)
-    array = _as_weights(sample_weight, "sample_weight", shape, meaning, float64)
+    array = _as_weights(sample_weight, "sample_weight", shape, np.dtype(np.float64))
     return None if array is None else array.reshape(-1)
 
 
+_MEANING = {
+    "weight": "the number of classes",
+    "sample_weight": "the logits' shape less the class axis",
+}
+
+
+def check_weights(array: Any, name: str, shape: tuple[int, ...]) -> None:
+    """Check the shape of `weight` or `sample_weight`."""
+    if array.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {shape} ({_MEANING[name]}), got shape {array.shape}"
+        )
+
+
 def _as_weights(
-    value: object, name: str, shape: tuple[int, ...], meaning: str, dtype: np.dtype[Any]
+    value: object, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array | None:
     if value is None:
         return None
     array = as_array(value, name, "biuf")
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape} ({meaning}), got shape {array.shape}")
+    check_weights(array, name, shape)
     mask = unmasked(value)
     if mask is not None:
         array = np.where(mask, array, 0)

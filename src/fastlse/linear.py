@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._lazy import lazy_version
 from ._linear import loss_and_gradients
 from ._linear_problem import linear_problem
 from ._targets import as_options
@@ -107,6 +108,25 @@ def linear_cross_entropy(
     >>> print(f"{fastlse.linear_cross_entropy(x, linear_weight, [0, 1]):.6f}")
     0.410038
     """
+    lazy = lazy_version(
+        "linear_cross_entropy", x, linear_weight, target, linear_bias, weight, sample_weight
+    )
+    if lazy is not None:
+        return lazy(
+            x,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=weight,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            n_threads=n_threads,
+            chunk_rows=chunk_rows,
+        )
     options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = linear_problem(
         x, linear_weight, target, linear_bias, weight, sample_weight, options, chunk_rows
@@ -195,6 +215,32 @@ def linear_cross_entropy_and_grad(
     >>> grad_bias
     array([0., 0.])
     """
+    lazy = lazy_version(
+        "linear_cross_entropy_and_grad",
+        x,
+        linear_weight,
+        target,
+        linear_bias,
+        weight,
+        sample_weight,
+    )
+    if lazy is not None:
+        results: tuple[Any, tuple[Any, Any, Any]] = lazy(
+            x,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=weight,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            n_threads=n_threads,
+            chunk_rows=chunk_rows,
+        )
+        return results
     options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = linear_problem(
         x, linear_weight, target, linear_bias, weight, sample_weight, options, chunk_rows

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _backends, _threads
+from ._lazy import lazy_version
 from ._loss_problem import loss_problem, run
 from ._problem import check_out, compute_dtype, finish
 from ._targets import as_options
@@ -146,6 +147,21 @@ def cross_entropy(
         )
         if result is not None:
             return result[0]
+    lazy = lazy_version("cross_entropy", logits, target, weight, sample_weight)
+    if lazy is not None:
+        return lazy(
+            logits,
+            target,
+            weight,
+            axis=axis,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            n_threads=n_threads,
+        )
     options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = loss_problem(logits, target, weight, axis, sample_weight, options)
     threads = _threads.resolve(n_threads, problem.logits.size)
@@ -246,6 +262,23 @@ def cross_entropy_and_grad(
         )
         if result is not None and result[1] is not None:
             return result[0], result[1]
+    lazy = lazy_version("cross_entropy_and_grad", logits, target, weight, sample_weight)
+    if lazy is not None:
+        pair: tuple[Any, NDArray[Any]] = lazy(
+            logits,
+            target,
+            weight,
+            axis=axis,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            n_threads=n_threads,
+            out=out,
+        )
+        return pair
     options = as_options(reduction, ignore_index, label_smoothing, z_loss, softcap)
     problem = loss_problem(logits, target, weight, axis, sample_weight, options)
     given = check_out(out, problem.logits.shape, problem.dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _backends, _threads
+from ._lazy import lazy_version
 from ._problem import (
     Array,
     Problem,
@@ -128,6 +129,11 @@ def logsumexp(
         if result is not None:
             return result
 
+    lazy = lazy_version("logsumexp", a, b, where)
+    if lazy is not None:
+        options = {"where": where, "out": out, "n_threads": n_threads}
+        return lazy(a, axis, b, keepdims, return_sign, **options)
+
     problem = reduction_problem(a, "a", axis, b, where)
     _reject_objects(problem, "a")
     shape = problem.keepdims_shape if keepdims else problem.kept_shape
@@ -220,6 +226,9 @@ def softmax(
         result = _backends.active.softmax_rows(x, axis, out, n_threads, _threads.resolve)
         if result is not None:
             return result
+    lazy = lazy_version("softmax", x, where)
+    if lazy is not None:
+        return lazy(x, axis, where=where, out=out, n_threads=n_threads)
     problem = reduction_problem(x, "x", axis, where=where)
     if problem.dtype.kind == "O":
         return _softmax_of_objects(problem, out)
@@ -283,6 +292,9 @@ def log_softmax(
         result = _backends.active.log_softmax_rows(x, axis, out, n_threads, _threads.resolve)
         if result is not None:
             return result
+    lazy = lazy_version("log_softmax", x, where)
+    if lazy is not None:
+        return lazy(x, axis, where=where, out=out, n_threads=n_threads)
     problem = reduction_problem(x, "x", axis, where=where)
     _reject_objects(problem, "x")
     return _softmax_like("log_softmax", problem, out, n_threads)
@@ -346,6 +358,10 @@ def logsumexp_and_softmax(
     results = _backends.active.logsumexp_and_softmax_rows(x, axis, out, n_threads, _threads.resolve)
     if results is not None:
         return results
+    lazy = lazy_version("logsumexp_and_softmax", x)
+    if lazy is not None:
+        pair: tuple[Any, Any] = lazy(x, axis, out=out, n_threads=n_threads)
+        return pair
     problem = reduction_problem(x, "x", axis)
     _reject_objects(problem, "x")
     lse = np.full(problem.n_rows, -np.inf, compute_dtype(problem.dtype))

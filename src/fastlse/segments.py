@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _threads
+from ._lazy import lazy_version
 from ._problem import (
     Array,
     as_array,
@@ -89,6 +90,9 @@ def segment_logsumexp(
     >>> np.exp(fastlse.segment_logsumexp(x, indptr=[0, 3, 4])).round(12)
     array([6., 4.])
     """
+    lazy = lazy_version("segment_logsumexp", x, segment_ids)
+    if lazy is not None:
+        return lazy(x, segment_ids, num_segments, indptr=indptr, n_threads=n_threads)
     segments = _as_segments(x, segment_ids, num_segments, indptr)
     values = segments.values()
     lse = np.full((segments.n, values[..., 0].size if values.size else 0), -np.inf, values.dtype)
