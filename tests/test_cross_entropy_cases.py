@@ -69,6 +69,25 @@ class TestInfinities:
         assert_allclose(loss, pull.sum() * np.log(2), rtol=1e-6)
         assert_allclose(grad, [[0, 0, 0]], atol=1e-7)
 
+    @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.1}], ids=str)
+    @pytest.mark.parametrize("n_rows", [1, 70])
+    def test_a_target_of_weight_zero(self, backend, dtype, n_rows, options):
+        """Costs nothing that its -inf could reach; a NaN in its row is NaN all the same."""
+        for n in (3, 50):
+            x = np.zeros((n_rows, n), dtype)
+            x[:, 0] = -inf
+            weight = np.ones(n)
+            weight[0] = 0
+            target = np.zeros(n_rows, np.intp)
+            loss, grad = cross_entropy_and_grad(x, target, weight, reduction="none", **options)
+            of_others = cross_entropy(x[:1, 1:], [0], label_smoothing=1.0)
+            expected = options.get("label_smoothing", 0) * of_others * (n - 1) / n
+            expected += options.get("z_loss", 0) * np.log(n - 1) ** 2
+            assert_allclose(loss, np.full(n_rows, expected), rtol=1e-6)
+            assert np.isfinite(grad).all()
+            x[:, 1] = nan
+            assert np.isnan(cross_entropy(x, target, weight, reduction="none", **options)).all()
+
     def test_nothing_is_possible(self, backend, dtype):
         """The loss of a row of only -inf is NaN, its gradient 0."""
         x = np.full((2, 3), -inf, dtype)
@@ -156,6 +175,21 @@ class TestRowsThatDoNotCount:
         assert np.isnan(loss)
         assert_array_equal(grad, np.zeros((3, 3)))
         assert cross_entropy(x, [-100] * 3, reduction="sum", **options) == 0
+
+    @each_dtype
+    @pytest.mark.parametrize("special", [nan, inf, -inf])
+    @pytest.mark.parametrize("options", [{}, {"softcap": 3.0}, {"softcap": 3.0, "z_loss": 0.1}])
+    def test_ignored_among_many(self, backend, dtype, options, special):
+        """Rows that are worked on side by side: what an ignored one holds reaches no result."""
+        for n in (5, 50):
+            x = np.random.default_rng(n).standard_normal((70, n)).astype(dtype)
+            x[7, 2] = x[69] = special
+            target = np.ones(70, np.intp)
+            target[[7, 69]] = -100
+            loss, grad = cross_entropy_and_grad(x, target, reduction="none", **options)
+            assert_array_equal(loss[[7, 69]], [0, 0])
+            assert_array_equal(grad[[7, 69]], np.zeros((2, n)))
+            assert np.isfinite(grad).all()
 
 
 def test_mean_of_class_probabilities(backend):

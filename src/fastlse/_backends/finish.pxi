@@ -264,7 +264,8 @@ cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nog
         gap = two_sum(ends.max[lane], -ends.logit[lane])
         sum = two_sum(gap.high, ends.log_high[lane])
         likelihood = sum.high if is_infinite(ends.logit[lane]) else sum.high + (sum.low + (gap.low + ends.log_low[lane]))
-        likelihood = likelihood + (ends.max[lane] - ends.max[lane])       # NaN for a row without a finite maximum
+        # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
+        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], likelihood) + (ends.max[lane] - ends.max[lane])
         loss = ends.class_weight[lane] * likelihood
         # without branches, or the loop does not vectorise; where they have nothing to say these terms are exact zeros
         spread = scale * (ends.deficit[lane] + ends.mass[lane] * (ends.log_high[lane] + ends.log_low[lane]))
@@ -311,6 +312,7 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
 cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noexcept nogil:
     """finish_loss where only the targets pull: row_weight w_t ((max - x_t) + log(1 + rest))."""
     cdef Pair gap, sum
+    cdef double likelihood
     cdef int lane
     if real is float:         # two numbers no less than zero, which float64 adds for float32 without pairs
         for lane in range(count):
@@ -321,9 +323,9 @@ cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noe
             sum = two_sum(gap.high, ends.log_high[lane])
             ends.value[lane] = pick(is_infinite(ends.logit[lane]), sum.high, sum.high + (sum.low + (gap.low + ends.log_low[lane])))
     for lane in range(count):
-        # NaN for a row without a finite maximum
-        ends.value[lane] = ends.row_weight[lane] * (ends.class_weight[lane] * (ends.value[lane] + (ends.max[lane] - ends.max[lane])))
-        ends.value[lane] = pick(ends.kept[lane] != 0, ends.value[lane], 0.0)
+        # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
+        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
+        ends.value[lane] = pick(ends.kept[lane] != 0, ends.row_weight[lane] * (ends.class_weight[lane] * likelihood), 0.0)
 
 
 cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:

@@ -171,7 +171,8 @@ cdef inline void lane_slope(real* gradient, const real* slope) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        gradient[lane] = through_cap(gradient[lane], slope[lane])
+        # a NaN's slope is no number either, and would make one of an ignored row's zeros; in a row that is kept all are NaN already
+        gradient[lane] = through_cap(gradient[lane], larger(slope[lane], <real>0))
 
 
 cdef inline void lane_log(const real* x, const real* shift, const real* log_total, real* out) noexcept nogil:
