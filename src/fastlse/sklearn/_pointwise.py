@@ -1,0 +1,187 @@
+"""How the pointwise losses, their gradients and hessians are written.
+
+With p = softmax(raw_prediction) a gradient is p_k - [k is the target]. The kernels give the
+target's as the negated share of the others, so that for every class
+
+    abs(gradient) = p_k or 1 - p_k,   and either way   p_k (1 - p_k) = abs(g) (1 - abs(g)).
+
+What the kernels do not write themselves, a hessian or numbers of another dtype, is made block by
+block, in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlse import _backends, _threads
+
+from ._arrays import (
+    IGNORE_NONE,
+    Scratch,
+    apart,
+    as_classes,
+    as_inputs,
+    check_outputs,
+    run_blocks,
+)
+
+if TYPE_CHECKING:
+    from fastlse._problem import Array
+
+
+class _Pointwise:
+    """A checked problem: what is read, of one dtype."""
+
+    ndim: int
+
+    def __init__(
+        self, y_true: object, raw_prediction: object, sample_weight: object, **outputs: object
+    ) -> None:
+        y, raw, weight = as_inputs(y_true, raw_prediction, sample_weight, self.ndim)
+        given = check_outputs(raw, outputs)
+        self.y = apart(y, given)
+        self.raw = apart(raw, given)
+        self.weight = None if weight is None else apart(weight, given)
+
+    def kernel(
+        self, rows: slice, loss: Array | None, grad: Array | None, weighted: bool, n_threads: int
+    ) -> None:
+        """Have the backend write some rows' losses and gradients, in the input's dtype."""
+        raise NotImplementedError
+
+    def write(self, loss_out: Array | None, gradient_out: Array | None, n_threads: int) -> None:
+        """Write losses and gradients: at once where the dtype is the kernels', else by blocks."""
+        if not len(self.raw):
+            return
+        if all(out is None or out.dtype == self.raw.dtype for out in (loss_out, gradient_out)):
+            threads = _threads.resolve(n_threads, self.raw.size)
+            self.kernel(slice(None), loss_out, gradient_out, True, threads)
+            return
+
+        def work(blocks: Iterator[slice]) -> None:
+            losses, gradients = Scratch(self.raw, 1), Scratch(self.raw)
+            for rows in blocks:
+                loss = None if loss_out is None else losses.of(rows)
+                grad = None if gradient_out is None else gradients.of(rows)
+                self.kernel(rows, loss, grad, True, 1)
+                if loss_out is not None:
+                    loss_out[rows] = loss
+                if gradient_out is not None:
+                    gradient_out[rows] = grad
+
+        run_blocks(self.raw, n_threads, work)
+
+    def write_gradient_hessian(
+        self, gradient_out: Array, hessian_out: Array, n_threads: int
+    ) -> None:
+        """Write gradients and the hessians' diagonals."""
+
+        def work(blocks: Iterator[slice]) -> None:
+            gradients, shares, rests = Scratch(self.raw), Scratch(self.raw), Scratch(self.raw)
+            for rows in blocks:
+                grad = gradient_out[rows]
+                if grad.dtype != self.raw.dtype:
+                    grad = gradients.of(rows)
+                self.kernel(rows, None, grad, False, 1)
+                p, rest = shares.of(rows), rests.of(rows)
+                self.write_shares(rows, grad, p)
+                np.subtract(1, p, out=rest)
+                if self.weight is None:
+                    np.multiply(p, rest, out=hessian_out[rows])
+                else:
+                    np.multiply(p, rest, out=p)
+                    self.multiply(rows, p, hessian_out)
+                self.multiply(rows, grad, gradient_out)
+
+        run_blocks(self.raw, n_threads, work)
+
+    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
+        """Write p or 1 - p, whichever of them the gradient or the input gives accurately."""
+        raise NotImplementedError
+
+    def multiply(self, rows: slice, values: Array, out: Array) -> None:
+        """Write a block's values times their rows' weights; those of weight 0 are 0."""
+        into = out[rows]
+        if self.weight is None:
+            if values.dtype != into.dtype:
+                into[...] = values
+            return
+        weight = self.weight[rows]
+        np.multiply(values, weight[:, np.newaxis] if self.ndim == 2 else weight, out=into)
+        if not weight.all():
+            into[weight == 0] = 0
+
+
+class Multinomial(_Pointwise):
+    """Rows of logits, and a class for each."""
+
+    ndim = 2
+
+    def __init__(self, *inputs: object, **outputs: object) -> None:
+        super().__init__(*inputs, **outputs)
+        self.classes = as_classes(self.y, self.raw.shape[1])
+
+    def kernel(
+        self, rows: slice, loss: Array | None, grad: Array | None, weighted: bool, n_threads: int
+    ) -> None:
+        weight = self.weight if weighted else None
+        losses = loss if loss is None or loss.flags.c_contiguous else np.empty_like(loss)
+        _backends.active.cross_entropy(
+            self.raw[rows],
+            self.classes[rows],
+            None,
+            losses,
+            grad,
+            None,
+            None if weight is None else np.ascontiguousarray(weight[rows], np.float64),
+            IGNORE_NONE,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+            n_threads,
+        )
+        if loss is not None and losses is not loss:
+            loss[...] = losses
+
+    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
+        np.abs(grad, out=out)
+
+    def write_gradient_proba(self, gradient_out: Array, proba_out: Array, n_threads: int) -> None:
+        """Write gradients and probabilities; the target's is exp(-loss)."""
+
+        def work(blocks: Iterator[slice]) -> None:
+            losses, gradients = Scratch(self.raw, 1), Scratch(self.raw)
+            for rows in blocks:
+                loss = losses.of(rows)
+                grad = gradient_out[rows]
+                if grad.dtype != self.raw.dtype:
+                    grad = gradients.of(rows)
+                self.kernel(rows, loss, grad, False, 1)
+                proba = proba_out[rows]
+                proba[...] = grad
+                proba[np.arange(len(proba)), self.classes[rows]] = np.exp(-loss)
+                self.multiply(rows, grad, gradient_out)
+
+        run_blocks(self.raw, n_threads, work)
+
+
+class Binomial(_Pointwise):
+    """Log-odds, and a label for each."""
+
+    ndim = 1
+
+    def kernel(
+        self, rows: slice, loss: Array | None, grad: Array | None, weighted: bool, n_threads: int
+    ) -> None:
+        weight = self.weight[rows] if weighted and self.weight is not None else None
+        _backends.active.binary_cross_entropy(
+            self.raw[rows], self.y[rows], loss, grad, weight, None, 1.0, n_threads
+        )
+
+    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
+        np.copysign(self.raw[rows], -1, out=out)
+        _backends.active.elementwise("expit", out, out, 1)
