@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
 
 import numpy as np
 
@@ -54,75 +53,56 @@ def check_outputs(raw: Array, outputs: dict[str, object]) -> list[Array]:
 
 def apart(array: Array, outputs: list[Array]) -> Array:
     """An input itself, or its copy if an output may overlap it."""
-    return array.copy() if any(np.may_share_memory(array, out) for out in outputs) else array
+    for out in outputs:
+        # Two arrays that own their memory share none of it: the quick answer to the usual case.
+        owners = array.base is None and out.base is None and array is not out
+        if not owners and np.may_share_memory(array, out):
+            return array.copy()
+    return array
 
 
 def as_classes(y: Array, n_classes: int) -> Array:
-    """Class indices from floating numbers."""
-    with np.errstate(invalid="ignore"):  # NaN, which becomes no class
-        classes = y.astype(np.int64)
+    """Class indices from floating numbers; NaN becomes one that is no class."""
+    classes = y.astype(np.int64)
     row, _ = _backends.active.check_target(classes, n_classes, None, None, IGNORE_NONE)
     if row >= 0:
         raise IndexError(f"y_true must be in [0, {n_classes}), got {y[row]} in row {row}")
-    if not np.array_equal(classes, y):
-        row = int((classes != y).argmax())
+    others = classes != y
+    if np.count_nonzero(others):  # which costs less than `any`
+        row = int(others.argmax())
         raise ValueError(f"y_true must hold class indices, got {y[row]} in row {row}")
     return classes
 
 
-def run_blocks(raw: Array, n_threads: int, work: Callable[[Iterator[slice]], None]) -> None:
-    """Call `work` with blocks of rows, all of them or, for many, once on each of some threads.
+def run_blocks(raw: Array, n_threads: int, n_rooms: int, work: Callable[..., None]) -> None:
+    """Call `work` with each block of rows, as a slice, and rooms of the block's shape and layout.
 
-    These are threads of this call alone: a pool would not be there in a forked child.
+    Many rows are shared out to threads, which are of this call alone: a pool would not be there in
+    a forked child.
     """
     n_rows = len(raw)
-    size = max(1, BLOCK_ELEMENTS * n_rows // max(1, raw.size))
     threads = _threads.resolve(n_threads, raw.size)
-    bounds = [n_rows * i // threads for i in range(threads + 1)]
-    spans = [_blocks(*span, size) for span in zip(bounds, bounds[1:], strict=False)]
     if threads == 1:
-        _quietly(work, spans[0])
+        _run_span(raw, 0, n_rows, n_rooms, work)
         return
+    bounds = [n_rows * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads - 1) as pool:
-        futures = [pool.submit(_quietly, work, span) for span in spans[1:]]
-        _quietly(work, spans[0])
+        futures = [
+            pool.submit(np.errstate(all="ignore")(_run_span), raw, *span, n_rooms, work)
+            for span in zip(bounds[1:], bounds[2:], strict=False)
+        ]
+        _run_span(raw, 0, bounds[1], n_rooms, work)
         for future in futures:
             future.result()
 
 
-def _blocks(start: int, stop: int, size: int) -> Iterator[slice]:
+def _run_span(raw: Array, start: int, stop: int, n_rooms: int, work: Callable[..., None]) -> None:
+    size = max(1, BLOCK_ELEMENTS * len(raw) // max(1, raw.size))
+    like = raw[start : min(stop, start + size)]
+    rooms = [np.empty_like(like) for _ in range(n_rooms)]
     for first in range(start, stop, size):
-        yield slice(first, min(stop, first + size))
-
-
-def _quietly(work: Callable[[Iterator[slice]], None], blocks: Iterator[slice]) -> None:
-    with np.errstate(all="ignore"):
-        work(blocks)
-
-
-class Scratch:
-    """Room for the numbers of a block of `raw`, in its dtype and laid out in memory as it is.
-
-    Parameters
-    ----------
-    raw : ndarray
-    ndim : int, optional
-        1 for one number in each row.
-    """
-
-    def __init__(self, raw: Array, ndim: int = 2) -> None:
-        self._columns = raw.shape[1:ndim]
-        self._by_column = raw.ndim == ndim == 2 and abs(raw.strides[0]) < abs(raw.strides[1])
-        self._room = np.empty(0, raw.dtype)
-
-    def of(self, rows: slice) -> Array:
-        """The room for these rows; the same memory each time, which the first block allots."""
-        shape = (rows.stop - rows.start, *self._columns)
-        size = prod(shape)
-        if size > self._room.size:
-            self._room = np.empty(size, self._room.dtype)
-        room = self._room[:size]
-        return room.reshape(shape[::-1]).T if self._by_column else room.reshape(shape)
+        rows = slice(first, min(stop, first + size))
+        work(rows, *(room[: rows.stop - first] for room in rooms))
 
 
 def _as_floats(value: object, name: str) -> Array:
@@ -130,7 +110,7 @@ def _as_floats(value: object, name: str) -> Array:
         raise TypeError(f"{name} must be a numpy.ndarray, got {describe(value)}")
     if value.dtype not in _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {value.dtype}")
-    return np.asarray(value)
+    return value if type(value) is np.ndarray else np.asarray(value)
 
 
 def _of_rows(value: object, name: str, raw: Array) -> Array:

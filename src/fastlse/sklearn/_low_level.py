@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from fastlse._problem import Array
 
 
+# Infinite and NaN logits have results and no warnings.
+_quiet = np.errstate(all="ignore")
+
+
 class _PointwiseLoss:
     """The methods that both losses have."""
 
@@ -20,6 +24,7 @@ class _PointwiseLoss:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
 
+    @_quiet
     def loss(
         self,
         y_true: Array,
@@ -32,6 +37,7 @@ class _PointwiseLoss:
         problem = self._problem(y_true, raw_prediction, sample_weight, loss_out=loss_out)
         problem.write(loss_out, None, n_threads)
 
+    @_quiet
     def gradient(
         self,
         y_true: Array,
@@ -44,6 +50,7 @@ class _PointwiseLoss:
         problem = self._problem(y_true, raw_prediction, sample_weight, gradient_out=gradient_out)
         problem.write(None, gradient_out, n_threads)
 
+    @_quiet
     def loss_gradient(
         self,
         y_true: Array,
@@ -59,6 +66,7 @@ class _PointwiseLoss:
         )
         problem.write(loss_out, gradient_out, n_threads)
 
+    @_quiet
     def gradient_hessian(
         self,
         y_true: Array,
@@ -125,6 +133,7 @@ class CyHalfMultinomialLoss(_PointwiseLoss):
 
     _problem = Multinomial
 
+    @_quiet
     def gradient_proba(
         self,
         y_true: Array,

@@ -11,8 +11,7 @@ block, in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from fastlse import _backends, _threads
 
 from ._arrays import (
     IGNORE_NONE,
-    Scratch,
     apart,
     as_classes,
     as_inputs,
@@ -61,52 +59,30 @@ class _Pointwise:
             self.kernel(slice(None), loss_out, gradient_out, True, threads)
             return
 
-        def work(blocks: Iterator[slice]) -> None:
-            losses, gradients = Scratch(self.raw, 1), Scratch(self.raw)
-            for rows in blocks:
-                loss = None if loss_out is None else losses.of(rows)
-                grad = None if gradient_out is None else gradients.of(rows)
-                self.kernel(rows, loss, grad, True, 1)
-                if loss_out is not None:
-                    loss_out[rows] = loss
-                if gradient_out is not None:
-                    gradient_out[rows] = grad
+        def work(rows: slice, room: Array) -> None:
+            loss = None if loss_out is None else np.empty(len(room), room.dtype)
+            grad = None if gradient_out is None else room
+            self.kernel(rows, loss, grad, True, 1)
+            if loss_out is not None:
+                loss_out[rows] = loss
+            if gradient_out is not None:
+                gradient_out[rows] = grad
 
-        run_blocks(self.raw, n_threads, work)
+        run_blocks(self.raw, n_threads, 1, work)
 
-    def write_gradient_hessian(
-        self, gradient_out: Array, hessian_out: Array, n_threads: int
-    ) -> None:
-        """Write gradients and the hessians' diagonals."""
-
-        def work(blocks: Iterator[slice]) -> None:
-            gradients, shares, rests = Scratch(self.raw), Scratch(self.raw), Scratch(self.raw)
-            for rows in blocks:
-                grad = gradient_out[rows]
-                if grad.dtype != self.raw.dtype:
-                    grad = gradients.of(rows)
-                self.kernel(rows, None, grad, False, 1)
-                p, rest = shares.of(rows), rests.of(rows)
-                self.write_shares(rows, grad, p)
-                np.subtract(1, p, out=rest)
-                if self.weight is None:
-                    np.multiply(p, rest, out=hessian_out[rows])
-                else:
-                    np.multiply(p, rest, out=p)
-                    self.multiply(rows, p, hessian_out)
-                self.multiply(rows, grad, gradient_out)
-
-        run_blocks(self.raw, n_threads, work)
-
-    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
-        """Write p or 1 - p, whichever of them the gradient or the input gives accurately."""
-        raise NotImplementedError
+    def write_product(self, rows: slice, p: Array, rest: Array, out: Array) -> None:
+        """Write a block's p (1 - p) times their rows' weights; `p` is used up."""
+        if self.weight is None:
+            np.multiply(p, rest, out=out[rows])
+        else:
+            np.multiply(p, rest, out=p)
+            self.multiply(rows, p, out)
 
     def multiply(self, rows: slice, values: Array, out: Array) -> None:
         """Write a block's values times their rows' weights; those of weight 0 are 0."""
         into = out[rows]
         if self.weight is None:
-            if values.dtype != into.dtype:
+            if not np.may_share_memory(values, into):
                 into[...] = values
             return
         weight = self.weight[rows]
@@ -147,26 +123,37 @@ class Multinomial(_Pointwise):
         if loss is not None and losses is not loss:
             loss[...] = losses
 
-    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
-        np.abs(grad, out=out)
+    def write_gradient_hessian(
+        self, gradient_out: Array, hessian_out: Array, n_threads: int
+    ) -> None:
+        """Write gradients and the hessians' diagonals."""
+        own = gradient_out.dtype == self.raw.dtype
+
+        def work(rows: slice, p: Array, rest: Array, *room: Array) -> None:
+            grad = gradient_out[rows] if own else room[0]
+            self.kernel(rows, None, grad, False, 1)
+            np.abs(grad, out=p)
+            np.subtract(1, p, out=rest)
+            self.write_product(rows, p, rest, hessian_out)
+            self.multiply(rows, grad, gradient_out)
+
+        run_blocks(self.raw, n_threads, 2 if own else 3, work)
 
     def write_gradient_proba(self, gradient_out: Array, proba_out: Array, n_threads: int) -> None:
         """Write gradients and probabilities; the target's is exp(-loss)."""
 
-        def work(blocks: Iterator[slice]) -> None:
-            losses, gradients = Scratch(self.raw, 1), Scratch(self.raw)
-            for rows in blocks:
-                loss = losses.of(rows)
-                grad = gradient_out[rows]
-                if grad.dtype != self.raw.dtype:
-                    grad = gradients.of(rows)
-                self.kernel(rows, loss, grad, False, 1)
-                proba = proba_out[rows]
-                proba[...] = grad
-                proba[np.arange(len(proba)), self.classes[rows]] = np.exp(-loss)
-                self.multiply(rows, grad, gradient_out)
+        own = gradient_out.dtype == self.raw.dtype
 
-        run_blocks(self.raw, n_threads, work)
+        def work(rows: slice, *room: Array) -> None:
+            grad = gradient_out[rows] if own else room[0]
+            loss = np.empty(len(grad), grad.dtype)
+            self.kernel(rows, loss, grad, False, 1)
+            proba = proba_out[rows]
+            proba[...] = grad
+            proba[np.arange(len(proba)), self.classes[rows]] = np.exp(-loss)
+            self.multiply(rows, grad, gradient_out)
+
+        run_blocks(self.raw, n_threads, 0 if own else 1, work)
 
 
 class Binomial(_Pointwise):
@@ -182,6 +169,25 @@ class Binomial(_Pointwise):
             self.raw[rows], self.y[rows], loss, grad, weight, None, 1.0, n_threads
         )
 
-    def write_shares(self, rows: slice, grad: Array, out: Array) -> None:
-        np.copysign(self.raw[rows], -1, out=out)
-        _backends.active.elementwise("expit", out, out, 1)
+    def write_gradient_hessian(
+        self, gradient_out: Array, hessian_out: Array, n_threads: int
+    ) -> None:
+        """Write gradients and hessians, from q = expit(-abs(z)).
+
+        A gradient is expit(z) - y. Where z is positive that is (1 - y) - q, else q - y: for
+        targets of 0 and 1 the first difference is exact.
+        """
+
+        def work(rows: slice, q: Array, rest: Array, negative: Array) -> None:
+            z = self.raw[rows]
+            np.copysign(z, -1, out=q)
+            _backends.active.elementwise("expit", q, q, 1)
+            np.subtract(1, q, out=rest)
+            np.copysign(q, z, out=negative)
+            self.write_product(rows, q, rest, hessian_out)
+            np.subtract(1, self.y[rows], out=rest)
+            np.subtract(rest, np.signbit(z), out=rest)
+            np.subtract(rest, negative, out=rest)
+            self.multiply(rows, rest, gradient_out)
+
+        run_blocks(self.raw, n_threads, 3, work)
