@@ -9,15 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn._loss import loss as _theirs
 
 import fastlse
 
 from ._low_level import CyHalfBinomialLoss, CyHalfMultinomialLoss
-from ._requirements import require_sklearn
-
-require_sklearn()
-
-from sklearn._loss import loss as _theirs  # noqa: E402 - of a version that was checked
 
 __all__ = [
     "CyHalfBinomialLoss",
