@@ -116,10 +116,13 @@ class CyHalfMultinomialLoss(_PointwiseLoss):
     Notes
     -----
     Losses and gradients are those of `fastlse.cross_entropy_and_grad`, with its accuracy for
-    confident rows, which scikit-learn's own lack. The hessian is ``abs(g) * (1 - abs(g))`` of the
-    unweighted gradient g, whose target's entry is the negated share of the other classes: nothing
-    cancels. A row of sample weight 0 gives exactly 0, whatever it holds; probabilities have no
-    weight. Nothing is written before every argument was checked.
+    confident rows, which scikit-learn's own lack. The hessian is that, too, within
+    ``MULTINOMIAL_HESSIAN_ULP`` ulp and three times the gap of softmax's entry, of the target
+    whatever its probability and of the other classes up to 1/2; where another class is nearly sure,
+    1 - p is a difference, as in scikit-learn. The target's probability is ``exp(-loss)``.
+
+    A row of sample weight 0 gives exactly 0, whatever it holds; probabilities have no weight.
+    Nothing is written before every argument was checked.
 
     Examples
     --------
@@ -173,8 +176,8 @@ class CyHalfBinomialLoss(_PointwiseLoss):
     -----
     Losses and gradients are those of `fastlse.binary_cross_entropy_with_logits_and_grad`, with its
     accuracy for confident elements; the hessian is ``q * (1 - q)`` with ``q =
-    expit(-abs(raw_prediction))``, which is never near 1. An element of sample weight 0 gives
-    exactly 0.
+    expit(-abs(raw_prediction))``, which is never near 1: within ``BINOMIAL_HESSIAN_ULP`` ulp. An
+    element of sample weight 0 gives exactly 0.
 
     Examples
     --------

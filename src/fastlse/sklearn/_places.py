@@ -62,12 +62,12 @@ _LINKS = (
     Place("sklearn._loss.link", "_expit", make.make_expit, since=(1, 9)),
 )
 _MIXTURE = (
-    Place("sklearn.mixture._base", "logsumexp", make.make_logsumexp, before=(1, 9)),
-    Place("sklearn.mixture._base", "_logsumexp", make.make_logsumexp, since=(1, 9)),
+    Place("sklearn.mixture._base", "logsumexp", make.make_logsumexp, before=(1, 8)),
+    Place("sklearn.mixture._base", "_logsumexp", make.make_logsumexp, since=(1, 8)),
 )
 _NAIVE_BAYES = (
-    Place("sklearn.naive_bayes", "logsumexp", make.make_logsumexp, before=(1, 9)),
-    Place("sklearn.naive_bayes", "_logsumexp", make.make_logsumexp, since=(1, 9)),
+    Place("sklearn.naive_bayes", "logsumexp", make.make_logsumexp, before=(1, 8)),
+    Place("sklearn.naive_bayes", "_logsumexp", make.make_logsumexp, since=(1, 8)),
 )
 # The public name alone: instances of scikit-learn's class keep the name that their pickles hold.
 _LOGISTIC_REGRESSION = (
