@@ -12,9 +12,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from operations import assert_same_bits
 from reference import DTYPES, factor, longdouble, needs_longdouble
-
-pytest.importorskip("sklearn")
-
 from sklearn._loss import _loss as theirs
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -99,9 +96,7 @@ def test_multinomial_is_scikit_learns(
 @pytest.mark.parametrize("out_dtype", DTYPES)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
-def test_binomial_is_scikit_learns(
-    backend, small_blocks, method, dtype, out_dtype, weighted, soft
-):
+def test_binomial_is_scikit_learns(backend, small_blocks, method, dtype, out_dtype, weighted, soft):
     y, raw, weight = binary_problem(dtype=dtype)
     y = (y + 1) / 4 if soft else y
     args = (y, raw, weight if weighted else None, out_dtype)
@@ -214,9 +209,7 @@ def test_views_give_what_their_copies_do(backend, small_blocks, method):
     y, raw, weight = y % 5, raw[:, ::2], weight
     strided = results(CyHalfMultinomialLoss(), method, y[::2], raw[::2], weight[::2])
     y, raw, weight = y[::2].copy(), raw[::2].copy(), weight[::2].copy()
-    for a, b in zip(
-        strided, results(CyHalfMultinomialLoss(), method, y, raw, weight), strict=True
-    ):
+    for a, b in zip(strided, results(CyHalfMultinomialLoss(), method, y, raw, weight), strict=True):
         assert_same_bits(a, b)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def run_blocks(raw: Array, n_threads: int, n_rooms: int, work: Callable[..., Non
     with ThreadPoolExecutor(threads - 1) as pool:
         futures = [
             pool.submit(np.errstate(all="ignore")(_run_span), raw, *span, n_rooms, work)
-            for span in zip(bounds[1:], bounds[2:], strict=False)
+            for span in pairwise(bounds[1:])
         ]
         _run_span(raw, 0, bounds[1], n_rooms, work)
         for future in futures:

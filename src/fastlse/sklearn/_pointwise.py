@@ -155,7 +155,6 @@ class Multinomial(_Pointwise):
 
     def write_gradient_proba(self, gradient_out: Array, proba_out: Array, n_threads: int) -> None:
         """Write gradients and probabilities; the target's is exp(-loss)."""
-
         own = gradient_out.dtype == self.raw.dtype
 
         def work(rows: slice, *room: Array) -> None:
