@@ -47,7 +47,9 @@ def test_other_names():
 
 @needs_guide
 def test_the_guide_runs(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.M)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
     assert len(blocks) >= 2
     code = "\n".join(blocks)
     source = Path(fastlse.__file__).parents[1]
