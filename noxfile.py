@@ -30,6 +30,15 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("sklearn", ["1.6", "1.7", "1.8", "1.9"])
+def sklearn_own(session: nox.Session, sklearn: str) -> None:
+    """Run scikit-learn's own tests with fastlse in it, one version of it after the other."""
+    session.install(".[test]", f"scikit-learn=={sklearn}.*")
+    chosen = session.posargs or ["tests/test_sklearn_own.py"]
+    session.run("python", "-m", "pytest", *chosen, env={"FASTLSE_ALL_OF_SKLEARN": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, Cython sources and spelling."""
     session.install(*group("lint"))
