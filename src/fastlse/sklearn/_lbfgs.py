@@ -23,6 +23,11 @@ Please also refer to the documentation for alternative solver options:
     https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
 
 
+# In other variables than the coefficients the gradient may happen to be small too early. So the last
+# iteration must have lowered the mean loss by no more than this times tol**2 as well.
+LAST_DECREASE = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """Where the optimiser stopped, after how many iterations."""
@@ -84,6 +89,7 @@ class _Steps:
         self.start = (start if variables is None else variables.variables(start)).ravel()
         self.n_iter = 0
         self.stopped = False
+        self.value = np.inf
         if verbose:
             print("iteration            loss  max |gradient|")
             self._report(start)
@@ -109,7 +115,9 @@ class _Steps:
         point = self.point(x)
         if self.verbose:
             self._report(point)
-        if self.variables is not None and self.is_done(point):
+        before, self.value = self.value, self.objective(point)[0]
+        is_small = before - self.value <= LAST_DECREASE * self.tol**2
+        if self.variables is not None and is_small and self.is_done(point):
             self.stopped = True
             raise StopIteration
 

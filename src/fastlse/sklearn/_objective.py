@@ -23,7 +23,9 @@ FLOAT64 = np.dtype(np.float64)
 MeanLoss = Callable[["Array", "Array | None"], tuple[float, "Array", "Array | None"]]
 
 
-def multinomial_loss(X: Any, target: Array, sample_weight: Array | None, n_classes: int) -> MeanLoss:
+def multinomial_loss(
+    X: Any, target: Array, sample_weight: Array | None, n_classes: int
+) -> MeanLoss:
     """The mean cross-entropy of the rows of X, an array or CSR; a target is a class's index."""
     dtype = X.dtype
     weight, bias = np.zeros((n_classes, X.shape[1]), dtype), np.zeros(n_classes, dtype)

@@ -13,13 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 
 # Since 1.8: what `l1_ratio` and `C` say is not said again.
-PENALTY_IS_DEPRECATED = (
-    signature(LogisticRegression).parameters["penalty"].default == "deprecated"
-)
+PENALTY_IS_DEPRECATED = signature(LogisticRegression).parameters["penalty"].default == "deprecated"
 
-UNUSED_L1_RATIO = (
-    "l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={})"
-)
+UNUSED_L1_RATIO = "l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={})"
 
 
 def why_not_here(estimator: Any, *arrays: Any) -> str | None:

@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 # Below so many rows a fit takes scikit-learn's own steps.
 WORTH_ROWS = 5000
 
-# The correlations come from this many rows, or SAMPLE_ROWS_PER_FEATURE for each feature if those are
-# more, in runs of neighbours, so that of a file few pages are read.
-SAMPLE_ROWS = 8192
-SAMPLE_ROWS_PER_FEATURE = 8
-RUN_ROWS = 128
+# The covariance costs about what two evaluations cost: it comes from all rows if there are few
+# features for each class, else from some, but not fewer than these.
+LEAST_ROWS = 8192
+LEAST_ROWS_PER_FEATURE = 8
 
-# Correlations are made smaller by this part: what the sample does not know stays within bounds.
-SHRINKAGE = 1e-3
+# The rows that it comes from lie in so many runs of neighbours, so that of a file few pages are
+# read.
+RUNS = 64
+RUN_BYTES = 2**20
 
-# Of a block's features, which go through the cache once.
-BLOCK_BYTES = 2**18
+# A sample's correlations are made smaller as if it had so many rows more, each with one feature.
+# Without that, two rare features that are found together once would be one.
+MORE_ROWS = 1.0
+
+# All correlations are made smaller by this part, so that they have a Cholesky factor.
+SHRINKAGE = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,16 @@ def variables_for(
         if not fit_intercept:
             variance += mean**2
             mean[:] = 0
-        correlations = _correlations(X, sample_weight, mean)
         # The penalty has its part in the Hessian.
-        scale = np.sqrt(variance + ratio * penalty)
-    scale[scale == 0] = 1
+        whole = variance + ratio * penalty
+        scale = np.sqrt(whole)
+        scale[scale == 0] = 1
+        share = np.sqrt(variance) / scale
+        correlations = _correlations(X, sample_weight, mean, _rows_to_sample(X, n_outputs))
+        correlations *= np.outer(share, share)
     if not (np.isfinite(correlations).all() and np.isfinite(scale).all()):
         return None
+    np.fill_diagonal(correlations, 1)
     lower = np.linalg.cholesky(correlations)
     root = scale[:, None] * lower / ratio**0.5
     inverse = np.linalg.inv(lower) / scale * ratio**0.5
@@ -85,11 +94,17 @@ def variables_for(
     )
 
 
+def _rows_to_sample(X: Any, n_outputs: int) -> int:
+    n_rows, n_features = X.shape
+    least = max(LEAST_ROWS, LEAST_ROWS_PER_FEATURE * n_features)
+    return int(min(n_rows, max(least, 2 * max(10, n_outputs) * n_rows // n_features)))
+
+
 def _moments(X: Any, sample_weight: Array | None) -> tuple[Array, Array]:
     """The mean and the variance of each feature."""
     n_rows, n_features = X.shape
     sums, squares = np.zeros((2, n_features))
-    step = max(1, BLOCK_BYTES // max(1, n_features * X.itemsize))
+    step = max(1, RUN_BYTES // (4 * n_features * X.itemsize))
     for start in range(0, n_rows, step):
         x = X[start : start + step]
         weights = np.ones(len(x)) if sample_weight is None else sample_weight[start : start + step]
@@ -101,18 +116,24 @@ def _moments(X: Any, sample_weight: Array | None) -> tuple[Array, Array]:
     return mean, np.maximum(squares / total - mean**2, 0)
 
 
-def _correlations(X: Any, sample_weight: Array | None, mean: Array) -> Array:
-    """Correlations of the features around `mean`, from some of the rows."""
+def _correlations(X: Any, sample_weight: Array | None, mean: Array, n_sampled: int) -> Array:
+    """Correlations of the features around `mean`, from so many of the rows."""
     n_rows, n_features = X.shape
-    sums = np.zeros((n_features, n_features))
-    n_runs = -(-max(SAMPLE_ROWS, SAMPLE_ROWS_PER_FEATURE * n_features) // RUN_ROWS)
-    for start in np.unique(np.linspace(0, n_rows, n_runs, endpoint=False).astype(int)):
-        rows = slice(int(start), int(start) + RUN_ROWS)
+    sums, fourth_powers = np.zeros((n_features, n_features)), np.zeros(n_features)
+    n_runs = max(RUNS, n_sampled * n_features * 8 // RUN_BYTES)
+    starts = np.linspace(0, n_rows, n_runs, endpoint=False).astype(int)
+    for start, stop in zip(starts, [*starts[1:], n_rows], strict=True):
+        rows = slice(start, min(stop, start + -(-n_sampled // n_runs)))
         x = X[rows] - mean
-        weighted = x if sample_weight is None else x * sample_weight[rows, None]
-        sums += weighted.T @ x
-    scale = np.sqrt(np.diag(sums))
-    scale[~(scale > 0)] = 1
-    correlations = sums / np.outer(scale, scale) * (1 - SHRINKAGE)
-    np.fill_diagonal(correlations, 1)
-    return correlations
+        if sample_weight is not None:
+            x *= np.sqrt(np.abs(sample_weight[rows, None]))
+        sums += x.T @ x
+        if n_sampled < n_rows:
+            fourth_powers += np.square(np.square(x)).sum(axis=0)
+    squares = np.diag(sums).copy()
+    # So many rows decide a feature's variance: a third of them if it is normal, few if it is rare.
+    n_telling = np.full(n_features, np.inf)
+    np.divide(squares**2, fourth_powers, out=n_telling, where=fourth_powers > 0)
+    scale = np.sqrt(squares * (1 + MORE_ROWS / n_telling))
+    scale[scale == 0] = 1
+    return sums / np.outer(scale, scale) * (1 - SHRINKAGE)

@@ -124,7 +124,12 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
             return super().fit(X, y, sample_weight)  # type: ignore[no-any-return]
         _parameters.warn_as_scikit_learn(self)
         X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], accept_large_sparse=True
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            accept_large_sparse=True,
         )
         check_classification_targets(y)
         self.classes_, target = _classes_and_indices(y)
@@ -150,9 +155,7 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
         total = n_rows if weights is None else float(weights.sum())
         penalty = 1.0 / (_parameters.strength(self) * total)
         if self.verbose:
-            print(
-                f"[fastlse] {n_rows} rows, {n_features} features, {n_classes} classes, {X.dtype}"
-            )
+            print(f"[fastlse] {n_rows} rows, {n_features} features, {n_classes} classes, {X.dtype}")
         result = minimize(
             Objective(mean_loss, penalty, n_features),
             self._start(n_outputs, n_features),
