@@ -22,10 +22,11 @@ You might also want to scale the data as shown in:
 Please also refer to the documentation for alternative solver options:
     https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
 
-
-# In other variables than the coefficients the gradient may happen to be small too early. So the last
-# iteration must have lowered the mean loss by no more than this times tol**2 as well.
+# In other variables than the coefficients, their gradient may happen to be small early on.
+# So the last iteration must have lowered the mean loss by no more than this times tol**2, too.
 LAST_DECREASE = 3.0
+
+FTOL = 64 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,26 @@ def minimize(
 ) -> Result:
     """Minimise until no entry of the gradient exceeds `tol`, or warn as scikit-learn does."""
     steps = _Steps(objective, start, variables, tol, verbose)
-    if variables is not None and steps.is_done(start):
-        return Result(start, 0)
+    # SciPy's own rule is one for the gradient by its own variables.
+    gtol = tol if variables is None else 0
+    options: Any = {"maxiter": max_iter, "maxls": 50, "gtol": gtol, "ftol": FTOL}
+    if variables is not None and steps.is_done(steps.start):
+        options["maxiter"] = 0
+        steps.stopped = True
+    function: Any = steps.value_and_gradient
     found = scipy_minimize(
-        steps.value_and_gradient,
+        function,
         steps.start,
         jac=True,
         method="L-BFGS-B",
         callback=steps.after_iteration,
-        options={
-            "maxiter": max_iter,
-            "maxls": 50,
-            # SciPy's rule is one for the gradient by its own variables.
-            "gtol": tol if variables is None else 0,
-            "ftol": 64 * np.finfo(np.float64).eps,
-        },
+        options=options,
     )
     n_iter = min(int(found.nit), max_iter)
-    converged = found.status == 0 or steps.stopped
     if verbose:
         said = "gradient within tol" if steps.stopped else found.message
         print(f"{n_iter} iterations, {objective.n_evaluations} evaluations: {said}")
-    if not converged:
+    if found.status != 0 and not steps.stopped:
         _warn(n_iter, max_iter, found)
     return Result(steps.point(found.x), n_iter)
 
@@ -92,7 +91,7 @@ class _Steps:
         self.value = np.inf
         if verbose:
             print("iteration            loss  max |gradient|")
-            self._report(start)
+            self._report(self.point(self.start))
 
     def point(self, x: Array) -> Array:
         """The coefficients that the optimiser's variables stand for."""
@@ -105,9 +104,9 @@ class _Steps:
             gradient if self.variables is None else self.variables.gradient(gradient)
         ).ravel()
 
-    def is_done(self, point: Array) -> bool:
+    def is_done(self, x: Array) -> bool:
         """Whether no entry of the gradient by the coefficients exceeds `tol`."""
-        return bool(np.abs(self.objective(point)[1]).max() <= self.tol)
+        return bool(np.abs(self.objective(self.point(x))[1]).max() <= self.tol)
 
     def after_iteration(self, x: Array) -> None:
         # The point of the last evaluation, which the objective remembers.
@@ -117,7 +116,7 @@ class _Steps:
             self._report(point)
         before, self.value = self.value, self.objective(point)[0]
         is_small = before - self.value <= LAST_DECREASE * self.tol**2
-        if self.variables is not None and is_small and self.is_done(point):
+        if self.variables is not None and is_small and self.is_done(x):
             self.stopped = True
             raise StopIteration
 
@@ -135,4 +134,4 @@ def _warn(n_iter: int, max_iter: int, found: Any) -> None:
         message += (
             f"\nIncrease the number of iterations to improve the convergence (max_iter={max_iter})."
         )
-    warnings.warn(message + ADVICE, ConvergenceWarning, stacklevel=4)
+    warnings.warn(message + ADVICE, ConvergenceWarning, stacklevel=5)

@@ -37,7 +37,7 @@ def penalty(estimator: Any) -> Any:
     """The penalty's name as scikit-learn before 1.8 has it; later it follows from `l1_ratio`."""
     if estimator.penalty != "deprecated":
         return estimator.penalty
-    return {None: "l2", 0: "l2", 1: "l1"}.get(estimator.l1_ratio, "elasticnet")
+    return "l2" if estimator.l1_ratio in (None, 0) else f"of l1_ratio={estimator.l1_ratio!r}"
 
 
 def strength(estimator: Any) -> float:
@@ -46,39 +46,39 @@ def strength(estimator: Any) -> float:
 
 
 def _is_foreign(array: Any) -> bool:
-    return hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray)
+    # PyTorch's tensors have no namespace.
+    is_array = hasattr(array, "__array_namespace__") or hasattr(array, "device")
+    return is_array and not isinstance(array, np.ndarray)
 
 
 def _are_valid(estimator: Any) -> bool:
     """Whether scikit-learn accepts the parameters: it has the messages for those it does not."""
-    l1_ratio, n_jobs, class_weight = estimator.l1_ratio, estimator.n_jobs, estimator.class_weight
+    bools = estimator.fit_intercept, estimator.warm_start, estimator.dual
     try:
         check_random_state(estimator.random_state)
     except ValueError:
         return False
     return (
-        _is_real(estimator.C)
+        _is_number(estimator.C, Real)
         and estimator.C > 0
-        and _is_real(estimator.tol)
-        and estimator.tol >= 0
-        and _is_real(estimator.intercept_scaling)
+        and _is_number(estimator.tol, Real)
+        and _is_number(estimator.intercept_scaling, Real)
         and estimator.intercept_scaling > 0
-        and (l1_ratio is None or (_is_real(l1_ratio) and 0 <= l1_ratio <= 1))
-        and isinstance(estimator.max_iter, Integral)
-        and estimator.max_iter >= 0
-        and isinstance(estimator.verbose, Integral | np.bool_)
-        and estimator.verbose >= 0
-        and (n_jobs is None or isinstance(n_jobs, Integral))
-        and (class_weight is None or isinstance(class_weight, dict) or class_weight == "balanced")
-        and isinstance(estimator.fit_intercept, bool | np.bool_)
-        and isinstance(estimator.warm_start, bool | np.bool_)
-        and isinstance(estimator.dual, bool | np.bool_)
+        and (estimator.l1_ratio is None or _is_number(estimator.l1_ratio, Real))
+        and (estimator.l1_ratio is None or estimator.l1_ratio <= 1)
+        and _is_number(estimator.max_iter, Integral)
+        and _is_number(estimator.verbose, Integral)
+        and isinstance(estimator.n_jobs, Integral | None)
+        and isinstance(estimator.class_weight, dict | str | None)
+        and (not isinstance(estimator.class_weight, str) or estimator.class_weight == "balanced")
+        and all(isinstance(value, bool | np.bool_) for value in bools)
         and not estimator.dual
     )
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real)
+def _is_number(value: Any, kind: Any) -> bool:
+    """Whether it is a number of that kind and not negative."""
+    return isinstance(value, kind) and bool(value >= 0)
 
 
 def warn_as_scikit_learn(estimator: Any) -> None:

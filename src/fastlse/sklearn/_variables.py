@@ -74,8 +74,7 @@ def variables_for(
             variance += mean**2
             mean[:] = 0
         # The penalty has its part in the Hessian.
-        whole = variance + ratio * penalty
-        scale = np.sqrt(whole)
+        scale = np.sqrt(variance + ratio * penalty)
         scale[scale == 0] = 1
         share = np.sqrt(variance) / scale
         correlations = _correlations(X, sample_weight, mean, _rows_to_sample(X, n_outputs))
@@ -105,15 +104,16 @@ def _moments(X: Any, sample_weight: Array | None) -> tuple[Array, Array]:
     n_rows, n_features = X.shape
     sums, squares = np.zeros((2, n_features))
     step = max(1, RUN_BYTES // (4 * n_features * X.itemsize))
+    near = X[:step].mean(axis=0)  # features far from 0 keep the digits of their variance
     for start in range(0, n_rows, step):
-        x = X[start : start + step]
+        x = X[start : start + step] - near
         weights = np.ones(len(x)) if sample_weight is None else sample_weight[start : start + step]
         weights = weights.astype(X.dtype, copy=False)
         sums += weights @ x
-        squares += weights @ np.square(x)
+        squares += weights @ np.square(x, out=x)
     total = n_rows if sample_weight is None else sample_weight.sum()
     mean = sums / total
-    return mean, np.maximum(squares / total - mean**2, 0)
+    return mean + near, np.maximum(squares / total - mean**2, 0)
 
 
 def _correlations(X: Any, sample_weight: Array | None, mean: Array, n_sampled: int) -> Array:
@@ -136,4 +136,5 @@ def _correlations(X: Any, sample_weight: Array | None, mean: Array, n_sampled: i
     np.divide(squares**2, fourth_powers, out=n_telling, where=fourth_powers > 0)
     scale = np.sqrt(squares * (1 + MORE_ROWS / n_telling))
     scale[scale == 0] = 1
-    return sums / np.outer(scale, scale) * (1 - SHRINKAGE)
+    correlations: Array = sums / np.outer(scale, scale) * (1 - SHRINKAGE)
+    return correlations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -11,7 +11,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastlse._linear_problem import for_blas
-from fastlse._problem import Array
 from fastlse.elementwise import expit, log_expit
 from fastlse.reductions import log_softmax, softmax
 
@@ -21,8 +20,11 @@ from ._objective import Objective, binomial_loss, multinomial_loss
 from ._variables import variables_for
 from ._weights import row_weights
 
+if TYPE_CHECKING:
+    from fastlse._problem import Array
 
-class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
+
+class LogisticRegression(linear_model.LogisticRegression):
     """scikit-learn's `LogisticRegression`, faster: the same parameters, attributes and methods.
 
     Fits with ``solver="lbfgs"`` (the default) and an L2 penalty or none run on fastlse's kernels,
@@ -120,8 +122,9 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
         reason = _parameters.why_not_here(self, X, y, sample_weight)
         if reason is not None:
             if self.verbose:
-                print(f"[fastlse] {reason}: scikit-learn's own code does this fit")
-            return super().fit(X, y, sample_weight)  # type: ignore[no-any-return]
+                print(f"[fastlse] {reason}: this fit is left to scikit-learn's own code")
+            super().fit(X, y, sample_weight)
+            return self
         _parameters.warn_as_scikit_learn(self)
         X, y = validate_data(
             self,
@@ -229,8 +232,9 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
 
     def _is_softmax(self) -> bool:
         """Whether the probabilities are the softmax of the scores, in NumPy's arrays."""
+        coef: object = self.coef_
         return (
-            (isinstance(self.coef_, np.ndarray) or issparse(self.coef_))
+            (isinstance(coef, np.ndarray) or issparse(coef))
             and getattr(self, "multi_class", "deprecated") == "deprecated"
             and (self.solver != "liblinear" or len(self.classes_) == 2)
         )
