@@ -54,13 +54,13 @@ def minimize(
     if variables is not None and steps.is_done(steps.start):
         options["maxiter"] = 0
         steps.stopped = True
-    function: Any = steps.value_and_gradient
+    callback: Any = steps.after_iteration
     found = scipy_minimize(
-        function,
+        steps.value_and_gradient,
         steps.start,
         jac=True,
         method="L-BFGS-B",
-        callback=steps.after_iteration,
+        callback=callback,
         options=options,
     )
     n_iter = min(int(found.nit), max_iter)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlse import _backends, _threads
-from fastlse._linear import loss_and_gradients
+from fastlse._linear import loss_and_gradients, neighbours
 from fastlse._linear_problem import as_chunk_rows, is_sparse, linear_problem
 from fastlse._targets import as_options
 
@@ -58,7 +58,7 @@ def binomial_loss(X: Any, target: Array, sample_weight: Array | None) -> MeanLos
         total, grad, grad_bias = 0.0, np.zeros(n_features), 0.0
         for start in range(0, n_rows, chunk_rows):
             rows = slice(start, min(n_rows, start + chunk_rows))
-            x = X[rows]
+            x = neighbours(X, rows)
             logits = x @ slopes if is_sparse(X) else np.matmul(x, slopes, out=buffer[: len(x)])
             if intercept is not None:
                 logits += dtype.type(intercept[0])

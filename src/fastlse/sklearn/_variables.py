@@ -38,6 +38,11 @@ MORE_ROWS = 1.0
 # All correlations are made smaller by this part, so that they have a Cholesky factor.
 SHRINKAGE = 1e-8
 
+# Without a penalty, features of which one is nearly a sum of others have no one minimum, and only
+# scikit-learn's own steps lead to the one that it finds. This is how much of the one's variance is
+# not in the others; correlations of a sample cannot tell less.
+COLLINEAR = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Variables:
@@ -83,6 +88,8 @@ def variables_for(
         return None
     np.fill_diagonal(correlations, 1)
     lower = np.linalg.cholesky(correlations)
+    if not penalty and np.diag(lower).min() ** 2 < COLLINEAR:
+        return None
     root = scale[:, None] * lower / ratio**0.5
     inverse = np.linalg.inv(lower) / scale * ratio**0.5
     if not fit_intercept:

@@ -28,6 +28,8 @@ def row_weights(
         options = {"sample_weight": weights} if BALANCES_SAMPLE_WEIGHT else {}
         by_class = compute_class_weight(class_weight, classes=classes, y=y, **options)
         weights *= by_class[target]
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     return weights
 
 
