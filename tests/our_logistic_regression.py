@@ -1,4 +1,4 @@
-"""A pytest plugin: our LogisticRegression in the place of scikit-learn's, before tests import it."""
+"""A pytest plugin: our LogisticRegression in the place of scikit-learn's, before it is imported."""
 
 from __future__ import annotations
 

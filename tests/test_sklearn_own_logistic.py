@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+scipy = pytest.importorskip("scipy")
 sklearn = pytest.importorskip("sklearn")
-
-import scipy
 
 FOLDER = Path(sklearn.__file__).parent / "linear_model" / "tests"
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))

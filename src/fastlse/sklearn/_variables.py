@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Below so many rows a fit takes scikit-learn's own steps.
 WORTH_ROWS = 5000
 
-# The covariance costs about what two evaluations cost: it comes from all rows if there are few
+# The covariance costs no more than about five evaluations: it comes from all rows if there are few
 # features for each class, else from some, but not fewer than these.
 LEAST_ROWS = 8192
 LEAST_ROWS_PER_FEATURE = 8
@@ -103,7 +103,7 @@ def variables_for(
 def _rows_to_sample(X: Any, n_outputs: int) -> int:
     n_rows, n_features = X.shape
     least = max(LEAST_ROWS, LEAST_ROWS_PER_FEATURE * n_features)
-    return int(min(n_rows, max(least, 2 * max(10, n_outputs) * n_rows // n_features)))
+    return int(min(n_rows, max(least, 20 * max(5, n_outputs) * n_rows // n_features)))
 
 
 def _moments(X: Any, sample_weight: Array | None) -> tuple[Array, Array]:
