@@ -23,7 +23,8 @@ Please also refer to the documentation for alternative solver options:
     https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression"""
 
 # In other variables than the coefficients, their gradient may happen to be small early on.
-# So the last iteration must have lowered the mean loss by no more than this times tol**2, too.
+# So the last iteration must have lowered the mean loss by no more than this times tol**2 for each
+# row of coefficients, too.
 LAST_DECREASE = 3.0
 
 FTOL = 64 * np.finfo(np.float64).eps
@@ -115,7 +116,7 @@ class _Steps:
         if self.verbose:
             self._report(point)
         before, self.value = self.value, self.objective(point)[0]
-        is_small = before - self.value <= LAST_DECREASE * self.tol**2
+        is_small = before - self.value <= LAST_DECREASE * self.shape[0] * self.tol**2
         if self.variables is not None and is_small and self.is_done(x):
             self.stopped = True
             raise StopIteration

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastlse._problem import Array
 
 # Below so many rows a fit takes scikit-learn's own steps.
-WORTH_ROWS = 5000
+WORTH_ROWS = 1000
 
 # The covariance costs no more than about five evaluations: it comes from all rows if there are few
 # features for each class, else from some, but not fewer than these.

@@ -62,7 +62,7 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
     -----
     A fit minimises the mean loss of the rows plus ``|coef_|**2 / (2 C n)``, n the number of rows or
     the sum of their weights, with SciPy's L-BFGS-B until no entry of the gradient exceeds `tol`:
-    scikit-learn's function and its stopping rule. An array of at least 5000 rows and not too many
+    scikit-learn's function and its stopping rule. An array of at least 1000 rows and not too many
     features is fitted in variables in which the features have covariance 1, for fewer iterations;
     the stopping rule is that of the coefficients all the same. Where `tol` leaves the coefficients
     undecided, they may differ from scikit-learn's in the digits that it does not decide.
