@@ -681,7 +681,7 @@ def test_no_warnings_from_extreme_numbers(backend, recwarn):
 
 def test_block_sizes():
     """Blocks never exceed the memory allowed, and have the rows that BLAS needs."""
-    rows = _linear_problem._as_chunk_rows
+    rows = _linear_problem.as_chunk_rows
     for n_features, n_classes in [(1, 1), (64, 10), (384, 30522), (4096, 250_000), (10**6, 3)]:
         for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
             for n_rows in (0, 1, 63, 1000, 10**9):

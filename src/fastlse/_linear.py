@@ -79,8 +79,20 @@ def _row_blocks(problem: LinearProblem, kept: Array | None) -> Iterator[slice | 
 
 def _block(x: Any, rows: slice | Array, dtype: np.dtype[Any]) -> Any:
     """Some rows in the dtype of the computation: a view where that is possible."""
-    block = x[rows]
-    return for_blas(block, dtype) if isinstance(x, np.ndarray) else block.astype(dtype, copy=False)
+    if isinstance(x, np.ndarray):
+        return for_blas(x[rows], dtype)
+    block = neighbours(x, rows) if isinstance(rows, slice) else x[rows]
+    return block.astype(dtype, copy=False)
+
+
+def neighbours(x: Any, rows: slice) -> Any:
+    """Neighbouring rows of an array or of a CSR matrix, whose own slices are copies, as a view."""
+    if isinstance(x, np.ndarray):
+        return x[rows]
+    entries = slice(x.indptr[rows.start], x.indptr[rows.stop])
+    starts = x.indptr[rows.start : rows.stop + 1] - x.indptr[rows.start]
+    shape = rows.stop - rows.start, x.shape[1]
+    return type(x)((x.data[entries], x.indices[entries], starts), shape=shape)
 
 
 class _TargetEntries(NamedTuple):

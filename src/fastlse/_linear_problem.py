@@ -96,7 +96,7 @@ def linear_problem(
         for_blas(weights, work),
         None if bias is None else cast(bias, work),
         loss,
-        _as_chunk_rows(chunk_rows, rows, len(weights), work),
+        as_chunk_rows(chunk_rows, rows, len(weights), work),
         dtype,
     )
 
@@ -147,7 +147,7 @@ def _as_parameters(value: object, name: str) -> Array:
     return array if mask is None else np.where(mask, array, array.dtype.type(0))
 
 
-def _as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[Any]) -> int:
+def as_chunk_rows(chunk_rows: object, x: Any, n_classes: int, dtype: np.dtype[Any]) -> int:
     """The most rows of a block; without the caller's number, as many as the cache holds."""
     n_rows, n_features = int(x.shape[0]), int(x.shape[1])
     if chunk_rows is not None:
