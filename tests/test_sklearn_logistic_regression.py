@@ -24,6 +24,9 @@ from sklearn.preprocessing import StandardScaler
 import fastlse
 from fastlse.sklearn import LogisticRegression, _variables
 
+# Before 1.8 scikit-learn passes SciPy an option that SciPy no longer wants.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
+
 PENALTY_IS_DEPRECATED = Theirs().penalty == "deprecated"
 # With as many rows both come to the minimum in other steps, with fewer in the same.
 MANY_ROWS = _variables.WORTH_ROWS
@@ -75,7 +78,7 @@ class TestAgainstScikitLearn:
         X, y = problem(n_rows, n_classes)
         options = {**options, "tol": 1e-9, "max_iter": 5000}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # too small a tol for the search
+            warnings.simplefilter("ignore")  # of too small a tol, and in 1.8 of no penalty
             ours, theirs = (cls(**options).fit(X, y) for cls in (LogisticRegression, Theirs))
         # Without a penalty, what is common to all classes' coefficients is not decided.
         coefs = [
@@ -505,7 +508,8 @@ class TestWhatScikitLearnDoes:
                 cls(**options).fit(X, y, weight)
             errors.append(error.value)
         assert type(errors[0]) is type(errors[1])
-        assert str(errors[0]) == str(errors[1])
+        # Newer versions say more; so does ours.
+        assert str(errors[0]).startswith(str(errors[1]))
 
     @pytest.mark.parametrize(
         "options",
@@ -529,8 +533,9 @@ class TestWhatScikitLearnDoes:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 cls(**options).fit(X, y)
-            texts.append([(w.category, " ".join(str(w.message).split())) for w in caught])
-        assert texts[0] == texts[1]
+            # Its first sentence: what follows has changed from 1.8 to 1.9.
+            texts.append([(w.category, str(w.message).partition(". ")[0]) for w in caught])
+        assert texts[0] == [text for text in texts[1] if text[0] is not DeprecationWarning]
 
 
 def test_digits():

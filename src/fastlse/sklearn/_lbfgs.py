@@ -45,9 +45,13 @@ def minimize(
     *,
     tol: float,
     max_iter: int,
+    resolution: float,
     verbose: bool,
 ) -> Result:
-    """Minimise until no entry of the gradient exceeds `tol`, or warn as scikit-learn does."""
+    """Minimise until no entry of the gradient exceeds `tol`, or warn as scikit-learn does.
+
+    The objective is computed from numbers that are rounded to `resolution` of themselves.
+    """
     steps = _Steps(objective, start, variables, tol, verbose)
     # SciPy's own rule is one for the gradient by its own variables.
     gtol = tol if variables is None else 0
@@ -68,7 +72,9 @@ def minimize(
     if verbose:
         said = "gradient within tol" if steps.stopped else found.message
         print(f"{n_iter} iterations, {objective.n_evaluations} evaluations: {said}")
-    if found.status != 0 and not steps.stopped:
+    # Among the features' roundings a line search finds nothing better.
+    at_rounding = found.status == 2 and steps.last_decrease <= resolution * abs(steps.value)
+    if found.status != 0 and not steps.stopped and not at_rounding:
         _warn(n_iter, max_iter, found)
     return Result(steps.point(found.x), n_iter)
 
@@ -86,24 +92,25 @@ class _Steps:
     ) -> None:
         self.objective, self.variables, self.tol, self.verbose = objective, variables, tol, verbose
         self.shape = start.shape
-        self.start = (start if variables is None else variables.variables(start)).ravel()
+        # Feature by feature, as a product with sparse rows wants them.
+        self.start = (start if variables is None else variables.variables(start)).ravel("F")
         self.n_iter = 0
         self.stopped = False
-        self.value = np.inf
+        self.value = self.last_decrease = np.inf
         if verbose:
             print("iteration            loss  max |gradient|")
             self._report(self.point(self.start))
 
     def point(self, x: Array) -> Array:
         """The coefficients that the optimiser's variables stand for."""
-        matrix = x.reshape(self.shape)
+        matrix = x.reshape(self.shape, order="F")
         return matrix if self.variables is None else self.variables.coef(matrix)
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
         value, gradient = self.objective(self.point(x))
         return value, (
             gradient if self.variables is None else self.variables.gradient(gradient)
-        ).ravel()
+        ).ravel("F")
 
     def is_done(self, x: Array) -> bool:
         """Whether no entry of the gradient by the coefficients exceeds `tol`."""
@@ -116,7 +123,8 @@ class _Steps:
         if self.verbose:
             self._report(point)
         before, self.value = self.value, self.objective(point)[0]
-        is_small = before - self.value <= LAST_DECREASE * self.shape[0] * self.tol**2
+        self.last_decrease = before - self.value
+        is_small = self.last_decrease <= LAST_DECREASE * self.shape[0] * self.tol**2
         if self.variables is not None and is_small and self.is_done(x):
             self.stopped = True
             raise StopIteration

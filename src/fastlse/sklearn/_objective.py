@@ -36,7 +36,7 @@ def multinomial_loss(
 
     def mean_loss(coef: Array, intercept: Array | None) -> tuple[float, Array, Array | None]:
         bias = None if intercept is None else intercept.astype(dtype)
-        here = replace(problem, weight=coef.astype(dtype), bias=bias)
+        here = replace(problem, weight=coef.astype(dtype, copy=False), bias=bias)
         loss, (_, grad, grad_bias) = loss_and_gradients(here, ("weight", "bias"), None)
         return float(loss), grad, grad_bias
 

@@ -165,6 +165,7 @@ solver, max_iter, multi_class, verbose, warm_start, n_jobs
             variables_for(X, weights, n_outputs, penalty, bool(self.fit_intercept)),
             tol=float(self.tol),
             max_iter=int(self.max_iter),
+            resolution=float(np.finfo(X.dtype).eps),
             verbose=bool(self.verbose),
         )
         point = result.point.astype(X.dtype)
