@@ -273,6 +273,17 @@ cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nog
         ends.value[lane] = ends.row_weight[lane] * loss if ends.kept[lane] != 0 else 0
 
 
+cdef inline void finish_target_exponentials(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """exp(x_t - max), in the place of what will be written there; of class probabilities the own class is the maximum's."""
+    cdef int lane
+    if has_probabilities(job):
+        for lane in range(count):
+            ends.target_entry[lane] = 1
+        return
+    for lane in range(count):
+        ends.target_entry[lane] = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
+
+
 cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """d loss / d x_c = row_scale [(A + z') p_c - (1 - eps) w_t (c == t) - scale pull_c], A = (1 - eps) w_t + scale mass, z' = 2 z lse."""
     cdef double scale = pull_scale(job)
@@ -283,14 +294,16 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
     cdef bint zero
     cdef int lane
     for lane in range(count):
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
+    finish_target_exponentials(job, ends, count, like)
+    for lane in range(count):
         row_scale = ends.row_weight[lane] * grad_scale
         mass = (1 - smoothing) * ends.class_weight[lane] + scale * ends.mass[lane]
         steepness = 2 * z_loss * log_sum(<const Ends*>ends, lane)
         height = mass + steepness
         not_a_number = ends.max[lane] - ends.max[lane]
-        ends.shift[lane] = finite_or_zero(ends.max[lane])
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
+        e_target = ends.target_entry[lane]
         others_share = (((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane]
         own_share = e_target * ends.inverse[lane]
         others_pull = scale * ends.others[lane]
@@ -331,7 +344,7 @@ cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noe
 cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """finish_gradient where only the targets pull: height (p_c - (c == t)), height = grad_scale row_weight w_t."""
     cdef double least_product = smallest(like) / unscale(like)
-    cdef double height, e_target, entry, floor, not_a_number
+    cdef double height, entry, floor, not_a_number
     cdef bint zero
     cdef int lane
     if job.weight == NULL and job.sample_weight == NULL:
@@ -342,12 +355,13 @@ cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, c
         for lane in range(count):
             ends.floor[lane] = ends.total[lane] * least_product / fabs(job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane])
     for lane in range(count):
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
+    finish_target_exponentials(job, ends, count, like)
+    for lane in range(count):
         height = job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane]
         not_a_number = ends.max[lane] - ends.max[lane]
-        ends.shift[lane] = finite_or_zero(ends.max[lane])
-        e_target = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        entry = -height * ((((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
+        entry = -height * ((((1 - ends.target_entry[lane]) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
         entry = pick(fabs(entry) < smallest(like), 0.0, entry + not_a_number)
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))

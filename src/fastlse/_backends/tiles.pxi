@@ -246,19 +246,21 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     e_out + i * e_step, unless e_out is NULL. Or of pull (shift - x), or of the pulls.
     """
     cdef int lanes = 64 if real is float else 32
-    cdef int width = 4 if stop - start <= SHORT_SUM else 16 if real is float else 8
+    cdef bint short_row = stop - start <= SHORT_SUM
+    cdef int width = 4 if short_row else 16 if real is float else 8
     cdef bint afar = (stop - start) * TILE_STEP > TILE_BYTES       # what the maxima were taken from is not in L2 any more
     cdef double* parts = <double*>tile.parts
-    cdef real quarter[4][64]
+    cdef real quarter[4][4][64]      # of a position; a short row's four positions, whose sums meet at the end
     cdef real nothing = exp_scaled(real_of(-INF_F64, shift))
     cdef const char* rows
     cdef Py_ssize_t step, count, i
     cdef Py_ssize_t at = start
-    cdef int j, q, lane, quarters
+    cdef int j, k, q, lane, quarters
     while at < stop:
         count = least(lanes, stop - at)
         rows = tile_rows_at(job, tile, at, count, &step, shift)
         for j in range(<int>least(width, count)):
+            k = j if short_row else 0
             quarters = <int>((count - j + width - 1) // width)
             if afar and step > TILE_STEP:
                 for q in range(quarters):
@@ -267,31 +269,39 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                 for q in range(quarters):
                     prefetch_group(e_out + (at + lanes + j + q * width) * e_step)
             if terms == EXPONENTIALS:
-                lane_exps(rows + j * step, width * step, quarters, shift, quarter)
+                lane_exps(rows + j * step, width * step, quarters, shift, quarter[k])
             for q in range(quarters):
                 i = j + q * width
                 if terms != EXPONENTIALS:
-                    other_term(job, <const Tile*>tile, terms, rows + i * step, shift, at + i, quarter[q])
+                    other_term(job, <const Tile*>tile, terms, rows + i * step, shift, at + i, quarter[k][q])
                     continue
                 if e_out != NULL:
-                    lane_keep_and_drop(quarter[q], position, <real>(at + i - start), nothing, <real*>(e_out + (at + i) * e_step))
+                    lane_keep_and_drop(quarter[k][q], position, <real>(at + i - start), nothing, <real*>(e_out + (at + i) * e_step))
                 else:
-                    lane_drop(quarter[q], position, <real>(at + i - start), nothing)
+                    lane_drop(quarter[k][q], position, <real>(at + i - start), nothing)
             # (q0 + q1) + (q2 + q3), what is missing being zero
             if quarters > 1:
                 for lane in range(lanes):
-                    quarter[0][lane] += quarter[1][lane]
+                    quarter[k][0][lane] += quarter[k][1][lane]
             if quarters == 3:
                 for lane in range(lanes):
-                    quarter[0][lane] += quarter[2][lane]
+                    quarter[k][0][lane] += quarter[k][2][lane]
             if quarters == 4:
                 for lane in range(lanes):
-                    quarter[0][lane] += quarter[2][lane] + quarter[3][lane]
+                    quarter[k][0][lane] += quarter[k][2][lane] + quarter[k][3][lane]
+            if short_row:
+                continue
             if at == start:
-                lane_set(<const real*>quarter[0], parts, j)
+                lane_set(<const real*>quarter[k][0], parts, j)
             else:
-                lane_add(<const real*>quarter[0], parts, j)
+                lane_add(<const real*>quarter[k][0], parts, j)
         at += count
+    if short_row:
+        for j in range(<int>(stop - start), 4):
+            for lane in range(lanes):
+                quarter[j][0][lane] = 0
+        lane_short_total(<const real*>quarter[0][0], <const real*>quarter[1][0], <const real*>quarter[2][0], <const real*>quarter[3][0], parts)
+        return
     lane_total(parts, <int>least(width, stop - start), shift)
 
 
@@ -327,19 +337,22 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
     """sum_pulls for every lane."""
     cdef int lanes = 64 if real is float else 32
     cdef real max[64]
+    cdef int chosen[64]
     cdef real* pull = <real*>tile.pull_scratch
+    cdef Py_ssize_t at
     cdef int lane
     for lane in range(lanes):
         max[lane] = real_of(ends.max[lane], like)
     if has_probabilities(job):
         gather_pulls(job, tile, like)
-        for lane in range(tile.count):
+        for lane in range(lanes):
             ends.logit[lane] = ends.max[lane]
-            ends.target[lane] = <Py_ssize_t>position[lane] if ends.kept[lane] != 0 else -1
-            ends.own[lane] = 0
-            if ends.target[lane] >= 0:     # whose pull stays out of the sum, and is not read again
-                ends.own[lane] = pull[ends.target[lane] * lanes + lane]
-                pull[ends.target[lane] * lanes + lane] = 0
+            chosen[lane] = <int>position[lane]
+        for lane in range(tile.count):     # whose pull stays out of the sum, and is not read again; of a row of only -inf none
+            ends.target[lane] = chosen[lane] if ends.kept[lane] != 0 else -1
+            at = chosen[lane] * lanes + lane if chosen[lane] >= 0 else lane
+            ends.own[lane] = pull[at] if chosen[lane] >= 0 else 0
+            pull[at] = 0 if chosen[lane] >= 0 else pull[at]
         tile_sum(job, tile, 0, job.layout.row.size, PULLS, <const real*>max, <const real*>NULL, NULL, 0)
         settle_parts(<const Tile*>tile, ends.others, like)
         for lane in range(lanes):
