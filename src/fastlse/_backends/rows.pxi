@@ -196,7 +196,8 @@ cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, doubl
         own_at = position - at if has_probabilities(job) and at <= position < at + count else -1
         if own_at >= 0:
             ends.own[lane] = pull[own_at]
-        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, job.ahead if has_probabilities(job) else 0, &deficit, &others)
+        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, job.ahead if has_probabilities(job) else 0,
+                      &deficit, &others)
         at += count
     ends.deficit[lane] = settled_total(&deficit, like)
     if has_probabilities(job):

@@ -225,8 +225,8 @@ cdef inline real exp_scaled(real d) noexcept nogil:
 
 
 cdef struct Cap:         # in the numbers of the type
-    double minus_quarter # -softcap / 4
-    double steepness     # -2 log2(e) / softcap
+    double minus_quarter     # -softcap / 4
+    double steepness         # -2 log2(e) / softcap
 
 cdef struct CappedF32:
     float y

@@ -154,19 +154,19 @@ cdef inline void lane_short_total(const real* a, const real* b, const real* c, c
     if real is float:
         for lane in range(lanes):
             parts[lane] = (<double>a[lane] + <double>c[lane]) + (<double>b[lane] + <double>d[lane])
-        return
-    for lane in range(lanes):
-        # two_sum three times, spelt out so that the loop over lane stays one loop
-        first = a[lane] + c[lane]
-        from_term = first - a[lane]
-        first_low = (a[lane] - (first - from_term)) + (c[lane] - from_term)
-        second = b[lane] + d[lane]
-        from_term = second - b[lane]
-        second_low = (b[lane] - (second - from_term)) + (d[lane] - from_term)
-        sum = first + second
-        from_term = sum - first
-        parts[lane] = sum
-        low[lane] = (first_low + second_low) + ((first - (sum - from_term)) + (second - from_term))
+    else:
+        for lane in range(lanes):
+            # two_sum three times, spelt out so that the loop over lane stays one loop
+            first = a[lane] + c[lane]
+            from_term = first - a[lane]
+            first_low = (a[lane] - (first - from_term)) + (c[lane] - from_term)
+            second = b[lane] + d[lane]
+            from_term = second - b[lane]
+            second_low = (b[lane] - (second - from_term)) + (d[lane] - from_term)
+            sum = first + second
+            from_term = sum - first
+            parts[lane] = sum
+            low[lane] = (first_low + second_low) + ((first - (sum - from_term)) + (second - from_term))
 
 
 cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:

@@ -300,7 +300,8 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
         for j in range(<int>(stop - start), 4):
             for lane in range(lanes):
                 quarter[j][0][lane] = 0
-        lane_short_total(<const real*>quarter[0][0], <const real*>quarter[1][0], <const real*>quarter[2][0], <const real*>quarter[3][0], parts)
+        lane_short_total(<const real*>quarter[0][0], <const real*>quarter[1][0], <const real*>quarter[2][0], <const real*>quarter[3][0],
+                         parts)
         return
     lane_total(parts, <int>least(width, stop - start), shift)
 
