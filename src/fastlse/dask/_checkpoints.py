@@ -7,11 +7,12 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlse._problem import Array
+if TYPE_CHECKING:
+    from fastlse._problem import Array
 
 # Means of features and sums of weights depend on the chunks in their last digits.
 SAME = 1e-6

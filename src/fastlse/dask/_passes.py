@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 
 import fastlse
 from fastlse._linear_problem import is_sparse
-from fastlse._problem import Array
 from fastlse.sklearn._objective import binomial_loss, multinomial_loss
 from fastlse.sklearn._variables import (
     RUN_BYTES,
@@ -23,6 +22,9 @@ from fastlse.sklearn._variables import (
 
 from ._chunks import offsets, on_chunks, threads_of_a_call, tree_sum
 from ._training import Training, as_floats
+
+if TYPE_CHECKING:
+    from fastlse._problem import Array
 
 # An axis of numbers that are added up over the chunks, and those of the coefficients.
 NUMBERS, OUTPUTS, COLUMNS = 2, 3, 4
@@ -189,8 +191,7 @@ def _moments(
     variance = np.maximum(second / total - shift**2, 0)
     cross = np.outer(shift, of_sampled)
     around = products - cross - cross.T + sampled * np.outer(shift, shift)
-    fourth = sum(
-        sign * factor * shift ** (4 - k) * by_square[k]
-        for k, (sign, factor) in enumerate([(1, 1), (-1, 4), (1, 6), (-1, 4), (1, 1)])
-    )
-    return Moments(near + shift, variance, around, fourth if are_some else None)
+    if not are_some:
+        return Moments(near + shift, variance, around, None)
+    terms = [factor * shift ** (4 - k) * by_square[k] for k, factor in enumerate((1, -4, 6, -4, 1))]
+    return Moments(near + shift, variance, around, np.sum(terms, axis=0))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 
 import fastlse
-from fastlse._problem import Array
 from fastlse.elementwise import expit, log_expit
 from fastlse.reductions import log_softmax, softmax
 
 from ._chunks import on_chunks, threads_of_a_call, tree_sum
 from ._training import as_floats
+
+if TYPE_CHECKING:
+    from fastlse._problem import Array
 
 # Axes of the result, and of the coefficients, in one chunk.
 CLASSES, OUTPUTS, COLUMNS = 2, 3, 4

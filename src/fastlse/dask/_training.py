@@ -128,7 +128,8 @@ def in_same_chunks(
     if sample_weight is None:
         return X, y, None
     if np.isscalar(sample_weight):
-        sample_weight = da.full(n_rows, float(sample_weight), chunks=(X.chunks[0],))
+        number = float(np.asarray(sample_weight))
+        sample_weight = da.full(n_rows, number, chunks=(X.chunks[0],))
     weights = _of_rows(sample_weight, "sample_weight", X)
     if weights.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight must be an array of numbers, got dtype {weights.dtype}")
@@ -221,7 +222,7 @@ def _summary(x: Any, y: Any, weights: Any, number: Array) -> Summary:
     classes, places = np.unique(y, return_inverse=True)
     places = places.reshape(-1)
     counts = np.bincount(places, minlength=len(classes)).astype(np.float64)
-    sums = counts
+    sums: Array = counts
     if weights is not None:
         sums = np.bincount(places, np.asarray(weights, np.float64), len(classes))
     return Summary(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import dask.array as da
 import numpy as np
@@ -15,18 +15,20 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from fastlse._problem import Array
 from fastlse.sklearn._lbfgs import minimize
 from fastlse.sklearn._objective import Objective
 from fastlse.sklearn._weights import BALANCES_SAMPLE_WEIGHT
 
 from . import _predictions
-from ._chunks import align
 from ._checkpoints import Checkpoint, Saved
+from ._chunks import align
 from ._passes import MeanLoss, variables_of_chunks
 from ._progress import Clock, Progress
 from ._training import Training, as_features, float_dtype, frame_to_array, is_frame, training
 from .cluster import check_workers
+
+if TYPE_CHECKING:
+    from fastlse._problem import Array
 
 _SHARED = ("C", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start")
 
