@@ -132,8 +132,8 @@ class TestAgainstTheOneInMemory:
     def test_other_dtypes(self, dtype):
         X, y = problem()
         X = np.abs(X).astype(dtype)
-        theirs = InMemory(max_iter=500).fit(X.astype(float), y)
-        assert_same_model(LogisticRegression(max_iter=500).fit(*lazy(X, y)), theirs)
+        theirs = InMemory(C=1e-3, tol=1e-3).fit(X.astype(float), y)
+        assert_same_model(LogisticRegression(C=1e-3, tol=1e-3).fit(*lazy(X, y)), theirs)
 
     @pytest.mark.parametrize("n_classes", [2, 3])
     def test_csr_chunks(self, n_classes):
@@ -141,8 +141,8 @@ class TestAgainstTheOneInMemory:
         X, y = problem(n_classes=n_classes)
         X[X < 2] = 0
         rows = da.from_array(X, chunks=(90, 8)).map_blocks(sparse.csr_array)
-        theirs = InMemory(max_iter=500).fit(sparse.csr_array(X), y)
-        ours = LogisticRegression(max_iter=500).fit(rows, y)
+        theirs = InMemory(C=1e-3, tol=1e-3).fit(sparse.csr_array(X), y)
+        ours = LogisticRegression(C=1e-3, tol=1e-3).fit(rows, y)
         assert_same_model(ours, theirs)
         assert_allclose(ours.predict_proba(rows), theirs.predict_proba(X), rtol=1e-5)
 
@@ -170,24 +170,25 @@ class TestAgainstTheOneInMemory:
 
 class TestLabels:
     @pytest.mark.parametrize(
-        "labels",
+        "names",
         [["b", "a", "ccc"], [5, -1, 300], [0.0, -1.0, 8.0], [False, True]],
         ids=["str", "int", "float", "bool"],
     )
     @pytest.mark.parametrize("as_object", [False, True])
-    def test_kinds(self, labels, as_object):
-        X, y = problem(n_classes=len(labels))
-        labels = np.array(labels)[y]
-        labels = labels.astype(object) if as_object else labels
+    def test_kinds(self, names, as_object):
+        """Objects that are numbers become numbers."""
+        X, y = problem(n_classes=len(names))
+        names = np.array(names)
+        labels = names[y].astype(object) if as_object else names[y]
         model = LogisticRegression().fit(*lazy(X, labels))
-        assert_array_equal(model.classes_, np.unique(labels))
-        assert model.classes_.dtype == labels.dtype
+        kept = names.astype(object) if as_object and names.dtype.kind == "U" else names
+        assert_array_equal(model.classes_, np.unique(names))
+        assert model.classes_.dtype == kept.dtype
         predicted = model.predict(da.from_array(X, chunks=(90, 8)))
-        assert predicted.dtype == labels.dtype
-        assert np.mean(predicted.compute() == labels) == pytest.approx(
-            float(model.score(*lazy(X, labels)))
-        )
-        assert float(model.score(*lazy(X, labels))) > 0.5
+        assert predicted.dtype == kept.dtype
+        share = float(model.score(*lazy(X, labels)))
+        assert share == pytest.approx(np.mean(predicted.compute() == labels))
+        assert share > 0.5
 
     def test_only_in_the_last_chunk(self):
         X, y = problem(MANY_ROWS)
@@ -330,7 +331,7 @@ class TestBadInput:
         one = np.zeros(300, int)
         self.refused(ValueError, "y must have at least 2 classes, got only one: 0", rows, one)
         mixed = np.array([1, "a", 2], object)[y]
-        self.refused(TypeError, "", rows, mixed)
+        self.refused(TypeError, "y must hold labels that have an order", rows, mixed)
 
     @staticmethod
     def with_nan(y):
@@ -391,8 +392,8 @@ class TestPasses:
             lazy_loss = _passes.MeanLoss(data).lazy(np.zeros((3, 9)), True)
             (optimised,) = dask.optimize(lazy_loss)
             counts.append(len(optimised.__dask_graph__()) / n_chunks)
-        assert max(counts) <= 3.5
-        assert counts[2] <= counts[0]
+        assert max(counts) <= 5
+        assert max(counts) - min(counts) < 0.5
 
     def test_progress(self, capsys):
         X, y = problem(MANY_ROWS)
@@ -571,9 +572,9 @@ def cluster():
 def part(start, rows, folder):
     """A chunk; in the third pass one of them ends the worker that makes it, once."""
     if start == 600 and folder is not None:
-        number = len(os.listdir(folder))
+        number = len(list(folder.iterdir()))
         if number < 4:
-            open(f"{folder}/{number}", "w").close()
+            (folder / str(number)).touch()
             if number == 3:
                 os._exit(1)
     rng = np.random.default_rng(start)
@@ -601,10 +602,10 @@ class TestCluster:
         with cluster.as_current():
             expected = LogisticRegression().fit(*made_rows())
             before = set(cluster.scheduler_info()["workers"])
-            model = LogisticRegression().fit(*made_rows(str(tmp_path)))
+            model = LogisticRegression().fit(*made_rows(tmp_path))
             cluster.wait_for_workers(2)
             after = set(cluster.scheduler_info()["workers"])
-        assert len(os.listdir(tmp_path)) == 4
+        assert len(list(tmp_path.iterdir())) == 4
         assert before != after
         assert_array_equal(model.coef_, expected.coef_)
         assert_array_equal(model.intercept_, expected.intercept_)

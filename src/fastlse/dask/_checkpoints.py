@@ -38,7 +38,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 problem = json.loads(str(file["problem"]))
                 saved = Saved(file["point"], int(file["n_iter"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -95,8 +95,9 @@ def training(X: Any, y: Any, sample_weight: Any, class_weights: ClassWeights) ->
     )
     if summary.fault is not None:
         _raise_fault(summary.fault, X.chunks[0])
-    factors = class_weights(summary.classes, summary.counts, summary.weights)
-    target = _places(y, summary.classes)
+    classes = _plain(summary.classes)
+    factors = class_weights(classes, summary.counts, summary.weights)
+    target = _places(y, classes)
     total: float = summary.n_rows if weights is None else float(summary.weights.sum())
     if factors is not None:
         weights = _times(weights, target, factors)
@@ -109,7 +110,7 @@ def training(X: Any, y: Any, sample_weight: Any, class_weights: ClassWeights) ->
         target, weights = dask.persist(target, weights)
     sparse = is_sparse(X._meta)
     means = summary.sums / summary.n_rows
-    return Training(X, target, weights, summary.classes, total, means, sparse)
+    return Training(X, target, weights, classes, total, means, sparse)
 
 
 def in_same_chunks(
@@ -295,6 +296,14 @@ def _merged(parts: list[Summary]) -> Summary:
         any(part.has_weight for part in parts),
         functools.reduce(np.add, [part.sums for part in parts]),
     )
+
+
+def _plain(classes: Array) -> Array:
+    """Objects that are numbers or bools as these: a dataframe's categories become objects."""
+    if classes.dtype.kind != "O" or any(isinstance(label, str) for label in classes):
+        return classes
+    numbers = np.array(classes.tolist())
+    return numbers if numbers.dtype.kind in "biuf" and numbers.ndim == 1 else classes
 
 
 def _raise_fault(fault: tuple[int, int, str], chunks: tuple[int, ...]) -> None:
