@@ -220,8 +220,7 @@ def _summary(x: Any, y: Any, weights: Any, number: Array) -> Summary:
     fault = _fault(x, y, weights)
     if fault is not None:
         y, weights = y[:0], None
-    classes, places = np.unique(y, return_inverse=True)
-    places = places.reshape(-1)
+    classes, places = _unique(y)
     counts = np.bincount(places, minlength=len(classes)).astype(np.float64)
     sums: Array = counts
     if weights is not None:
@@ -278,15 +277,19 @@ def _missing(y: Array) -> Array:
     return np.array([label is None or label != label for label in y], bool)  # noqa: PLR0124
 
 
-def _merged(parts: list[Summary]) -> Summary:
-    faults = [part.fault for part in parts if part.fault is not None]
+def _unique(labels: Array) -> tuple[Array, Array]:
+    """The labels in order, and each one's place among them."""
     try:
-        classes, places = np.unique(
-            np.concatenate([part.classes for part in parts]), return_inverse=True
-        )
+        classes, places = np.unique(labels, return_inverse=True)
     except TypeError as error:
         raise TypeError(f"y must hold labels that have an order: {error}") from None
-    places, n = places.reshape(-1), len(classes)
+    return classes, places.reshape(-1)
+
+
+def _merged(parts: list[Summary]) -> Summary:
+    faults = [part.fault for part in parts if part.fault is not None]
+    classes, places = _unique(np.concatenate([part.classes for part in parts]))
+    n = len(classes)
     return Summary(
         sum(part.n_rows for part in parts),
         min(faults) if faults else None,
