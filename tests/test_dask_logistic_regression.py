@@ -5,6 +5,7 @@ On Dask's threads and on a cluster of two worker processes, one of which dies.
 
 from __future__ import annotations
 
+import doctest
 import os
 import pickle
 import threading
@@ -23,6 +24,7 @@ from dask.callbacks import Callback
 from sklearn import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from subprocesses import run
 
 import fastlse.dask
 import fastlse.sklearn
@@ -554,6 +556,37 @@ class TestEstimator:
             model.predict(lazy_frame[list("hgfedcba")])
         with pytest.raises(ValueError, match="y must have one value for each row of X"):
             LogisticRegression().fit(features, labels.partitions[:3])
+
+
+def test_docstrings():
+    """Every method says what it takes and returns; the example runs."""
+    report = []
+    (test,) = doctest.DocTestFinder(recurse=False).find(LogisticRegression, globs={})
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test, out=report.append)
+    assert runner.tries > 0
+    assert not report, "".join(report)
+    for parameter in LogisticRegression().get_params():
+        assert f"\n    {parameter} : " in LogisticRegression.__doc__
+    for name in ("fit", "predict", "predict_proba", "predict_log_proba", "decision_function"):
+        assert "Returns\n" in getattr(LogisticRegression, name).__doc__
+
+
+def test_names_of_the_package():
+    assert "LogisticRegression" in fastlse.dask.__all__
+    with pytest.raises(AttributeError, match=r"'fastlse\.dask' has no attribute 'nothing'"):
+        fastlse.dask.nothing  # noqa: B018
+    process = run(
+        """
+        import sys, fastlse.dask
+        assert "sklearn" not in sys.modules
+        sys.modules["sklearn"] = None
+        fastlse.dask.LogisticRegression
+        """,
+        check=False,
+    )
+    assert process.returncode != 0
+    assert "ImportError: fastlse.dask.LogisticRegression needs scikit-learn" in process.stderr
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,12 @@ from fastlse.sklearn._variables import (
 )
 
 from ._chunks import offsets, on_chunks, threads_of_a_call, tree_sum
-from ._training import Training, as_floats
+from ._operands import as_floats
 
 if TYPE_CHECKING:
     from fastlse._problem import Array
+
+    from ._training import Training
 
 # An axis of numbers that are added up over the chunks, and those of the coefficients.
 NUMBERS, OUTPUTS, COLUMNS = 2, 3, 4

@@ -12,7 +12,7 @@ from fastlse.elementwise import expit, log_expit
 from fastlse.reductions import log_softmax, softmax
 
 from ._chunks import on_chunks, threads_of_a_call, tree_sum
-from ._training import as_floats
+from ._operands import as_floats
 
 if TYPE_CHECKING:
     from fastlse._problem import Array

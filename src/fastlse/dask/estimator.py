@@ -6,7 +6,6 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
-import dask.array as da
 import numpy as np
 from dask.base import get_scheduler
 from sklearn import linear_model
@@ -21,13 +20,14 @@ from fastlse.sklearn._weights import BALANCES_SAMPLE_WEIGHT
 
 from . import _predictions
 from ._checkpoints import Checkpoint, Saved
-from ._chunks import align
+from ._operands import as_features, beside, feature_names, float_dtype
 from ._passes import MeanLoss, variables_of_chunks
 from ._progress import Clock, Progress
-from ._training import Training, as_features, float_dtype, frame_to_array, is_frame, training
+from ._training import Training, training
 from .cluster import check_workers
 
 if TYPE_CHECKING:
+    import dask.array as da
     from fastlse._problem import Array
 
 _SHARED = ("C", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start")
@@ -179,7 +179,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         client = getattr(get_scheduler(), "__self__", None)
         if client is not None and hasattr(client, "scheduler_info"):
             check_workers(client)
-        names = _names(X)
+        names = feature_names(X)
         data = training(X, y, sample_weight, self._class_weights)
         self.classes_ = data.classes
         self.n_features_in_ = data.X.shape[1]
@@ -384,8 +384,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         predicted = self.predict(X)
         weights = None
         if sample_weight is not None:
-            weights = _beside(sample_weight, "sample_weight", predicted)
-        return _predictions.accuracy(_beside(y, "y", predicted), predicted, weights)
+            weights = beside(sample_weight, "sample_weight", predicted)
+        return _predictions.accuracy(beside(y, "y", predicted), predicted, weights)
 
     def _of_rows(self, function: Any, X: Any, n_columns: int) -> da.Array:
         features = self._features(X)
@@ -402,7 +402,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     def _features(self, X: Any) -> da.Array:
         """The rows as a Dask array of the features that there were in the fit."""
         check_is_fitted(self)
-        names, known = _names(X), getattr(self, "feature_names_in_", None)
+        names, known = feature_names(X), getattr(self, "feature_names_in_", None)
         if names is not None and known is not None and names.tolist() != known.tolist():
             raise ValueError(
                 "X must have the features that the model was fitted with, in their order: "
@@ -415,38 +415,3 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 f"{features.shape}"
             )
         return features
-
-
-def _names(X: Any) -> Array | None:
-    """The names of a dataframe's features, if all are strings."""
-    if not (is_frame(X) and hasattr(X, "columns")):
-        return None
-    names = np.asarray(list(X.columns), object)
-    return names if all(isinstance(name, str) for name in names) else None
-
-
-def _beside(value: Any, name: str, predicted: da.Array) -> da.Array:
-    """Labels or weights in the chunks of the predicted labels."""
-    array = frame_to_array(value)
-    if not isinstance(array, da.Array):
-        array = np.asarray(array)
-        if np.isnan(predicted.shape[0]):
-            raise ValueError(
-                f"{name} must be a Dask array or a Series where X has chunks of unknown sizes"
-            )
-        array = da.from_array(array, chunks=-1)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have 1 dimension, got shape {array.shape}")
-    if np.isnan(predicted.shape[0]) or np.isnan(array.shape[0]):
-        if array.numblocks != predicted.numblocks:
-            raise ValueError(
-                f"{name} must have the chunks of X, which are {predicted.numblocks[0]} of unknown "
-                f"sizes, got {array.numblocks[0]}"
-            )
-        return array
-    if array.shape != predicted.shape:
-        raise ValueError(
-            f"{name} must have one value for each row of X, {predicted.shape[0]}, got shape "
-            f"{array.shape}"
-        )
-    return align(array, (0,), {0: predicted.chunks[0]})
