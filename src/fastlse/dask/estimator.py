@@ -28,6 +28,7 @@ from .cluster import check_workers
 
 if TYPE_CHECKING:
     import dask.array as da
+
     from fastlse._problem import Array
 
 _SHARED = ("C", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start")
