@@ -10,6 +10,7 @@ import os
 import pickle
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ import fastlse.sklearn
 from fastlse.dask import LogisticRegression, _passes, estimator
 from fastlse.sklearn import _variables
 
+EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "dask_larger_than_memory.py"
 InMemory = fastlse.sklearn.LogisticRegression
 
 # Fits with as many rows have a pass for the features' covariance.
@@ -297,7 +299,7 @@ class TestBadInput:
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_not_finite_in_one_chunk(self, value):
         X, y = problem()
-        X[200, 3] = X[299, 1] = value
+        X[200, 3], X[299, 1], X[299, 3] = value, value, -value
         match = rf"X must be finite, got {value} in row 200, in chunk 2 \(rows 180 to 269\)"
         self.refused(ValueError, match, *lazy(X, y))
         weight = np.ones(300)
@@ -657,3 +659,15 @@ class TestCluster:
         assert asked == [cluster]
         LogisticRegression().fit(*made_rows())
         assert len(asked) == 1
+
+
+@pytest.mark.skipif(not EXAMPLE.is_file(), reason="the tests are not beside the examples")
+def test_the_example():
+    """With less data: it asserts that coefficients are the same, and what a worker held."""
+    pytest.importorskip("distributed")
+    process = run(
+        f"import runpy; runpy.run_path({str(EXAMPLE)!r}, run_name='example')['main'](48)",
+        timeout=300,
+    )
+    for said in ("48 MiB in 3 files", "dashboard: http", "evaluations: gradient", "held at most"):
+        assert said in process.stdout

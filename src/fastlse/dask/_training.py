@@ -112,9 +112,11 @@ def training(X: Any, y: Any, sample_weight: Any, class_weights: ClassWeights) ->
     return Training(X, target, weights, classes, total, means, sparse)
 
 
+@np.errstate(all="ignore")
 def _summary(x: Any, y: Any, weights: Any, number: Array) -> Summary:
     """What there is in a chunk, or what is wrong with it."""
     y = np.asarray(y)
+    x = x.tocsr() if is_sparse(x) else x
     fault = _fault(x, y, weights)
     if fault is not None:
         y, weights = y[:0], None
@@ -141,16 +143,15 @@ def _fault(x: Any, y: Array, weights: Any) -> tuple[int, str] | None:
         if values is not None and len(values) != n_rows:
             return 0, f"{name} must have the rows of X, {n_rows} in this chunk, got {len(values)}"
     numbers = x.data if is_sparse(x) else x
-    with np.errstate(all="ignore"):
-        # A finite sum is the quick way to know that all numbers are.
-        if not np.isfinite(np.sum(numbers, dtype=np.float64)):
-            invalid = ~np.isfinite(numbers)
-            if invalid.any():
-                place = np.unravel_index(int(np.argmax(invalid)), invalid.shape)
-                row = int(place[0])
-                if is_sparse(x):
-                    row = int(np.searchsorted(x.tocsr().indptr, row, "right")) - 1
-                return row, f"X must be finite, got {numbers[place]}"
+    # A finite sum is the quick way to know that all numbers are.
+    if not np.isfinite(np.sum(numbers, dtype=np.float64)):
+        invalid = ~np.isfinite(numbers)
+        if invalid.any():
+            place = np.unravel_index(int(np.argmax(invalid)), invalid.shape)
+            row = int(place[0])
+            if is_sparse(x):
+                row = int(np.searchsorted(x.indptr, row, "right")) - 1
+            return row, f"X must be finite, got {numbers[place]}"
     if weights is not None and not np.isfinite(weights).all():
         row = int(np.argmin(np.isfinite(weights)))
         return row, f"sample_weight must be finite, got {weights[row]}"
