@@ -669,5 +669,5 @@ def test_the_example():
         f"import runpy; runpy.run_path({str(EXAMPLE)!r}, run_name='example')['main'](48)",
         timeout=300,
     )
-    for said in ("48 MiB in 3 files", "dashboard: http", "evaluations: gradient", "held at most"):
+    for said in ("46 MiB in 3 files", "dashboard: http", "evaluations: gradient", "held at most"):
         assert said in process.stdout

@@ -185,6 +185,7 @@ def _unique(labels: Array) -> tuple[Array, Array]:
     return classes, places.reshape(-1)
 
 
+@np.errstate(all="ignore")
 def _merged(parts: list[Summary]) -> Summary:
     faults = [part.fault for part in parts if part.fault is not None]
     classes, places = _unique(np.concatenate([part.classes for part in parts]))
