@@ -246,7 +246,7 @@ class TestPredictions:
         assert_array_equal(model.predict(rows[kept]).compute(), model.predict(rows).compute()[some])
         expected = float(model.score(X[some], y[some]))
         assert float(model.score(rows[kept], labels[kept])) == pytest.approx(expected)
-        with pytest.raises(ValueError, match="y must have the chunks of X, got one of 90 rows"):
+        with pytest.raises(ValueError, match=r"must have the chunks of X, got one of \d+ rows"):
             model.score(rows[kept], labels).compute()
         with pytest.raises(ValueError, match="y must be a Dask array or a Series where X has"):
             model.score(rows[kept], y[some])
