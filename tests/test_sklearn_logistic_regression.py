@@ -137,7 +137,7 @@ class TestAgainstScikitLearn:
     @pytest.mark.parametrize("n_sampled", [1000, MANY_ROWS])
     def test_correlations_of_some_rows(self, monkeypatch, n_sampled):
         """Whichever rows the variables come from, the minimum is the same."""
-        monkeypatch.setattr(_variables, "_rows_to_sample", lambda X, n_outputs: n_sampled)
+        monkeypatch.setattr(_variables, "rows_to_sample", lambda X, n_outputs: n_sampled)
         X, y = problem(MANY_ROWS, 3)
         order = np.argsort(y)
         ours = LogisticRegression(tol=1e-8).fit(X[order], y[order])

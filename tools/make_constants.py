@@ -71,14 +71,14 @@ def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suf
     )
 
 
-def power_of_two(
-    terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str
-) -> None:
+def power_of_two(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
     """2^r = 1 + r q(r) on [-1/2, 1/2]: q, so that 2^r - 1 has the relative error shown."""
     half = mp.mpf("0.50005")
 
     def q(r: mp.mpf) -> mp.mpf:
-        return sum((mp.log(2) ** (i + 1) * r**i / mp.factorial(i + 1) for i in range(40)), mp.mpf(0))
+        return sum(
+            (mp.log(2) ** (i + 1) * r**i / mp.factorial(i + 1) for i in range(40)), mp.mpf(0)
+        )
 
     c = [rounding(value) for value in fit(q, lambda r: 1 / q(r), -half, half, terms)]
     show(name, c, worst(lambda r: evaluate(c, r) / q(r) - 1, -half, half), suffix)

@@ -14,13 +14,19 @@ except ImportError as error:
         'python -m pip install "fastlse[dask]"'
     ) from error
 
+from typing import TYPE_CHECKING, Any
+
 from .cluster import check_workers
 from .linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from .losses import cross_entropy, cross_entropy_and_grad
 from .reductions import log_softmax, logsumexp, logsumexp_and_softmax, softmax
 from .segments import segment_logsumexp
 
+if TYPE_CHECKING:
+    from .estimator import LogisticRegression
+
 __all__ = [
+    "LogisticRegression",
     "check_workers",
     "cross_entropy",
     "cross_entropy_and_grad",
@@ -32,3 +38,17 @@ __all__ = [
     "segment_logsumexp",
     "softmax",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`LogisticRegression`, which needs scikit-learn, when it is used."""
+    if name != "LogisticRegression":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from .estimator import LogisticRegression
+    except ImportError as error:
+        raise ImportError(
+            f"fastlse.dask.LogisticRegression needs scikit-learn and SciPy ({error}): "
+            'python -m pip install "fastlse[dask]"'
+        ) from error
+    return LogisticRegression

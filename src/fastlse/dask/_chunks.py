@@ -176,6 +176,27 @@ def tree_sum(parts: da.Array, axes: Sequence[int], dtype: Any) -> da.Array:
     )
 
 
+def tree_merge(parts: da.Array, merge: Callable[[list[Any]], Any]) -> da.Array:
+    """One object of those that the chunks of an axis are, as an array without an axis."""
+    merged = functools.partial(_merge, merge)
+    return da.reduction(
+        parts,
+        chunk=as_it_is,
+        combine=merged,
+        aggregate=merged,
+        axis=(0,),
+        dtype=object,
+        concatenate=False,
+        meta=np.empty((), object),
+    )
+
+
+def _merge(
+    merge: Callable[[list[Any]], Any], parts: Any, axis: tuple[int, ...], keepdims: bool
+) -> Any:
+    return merge(_flattened(parts))
+
+
 def as_it_is(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     """For reductions whose chunks are made already."""
     return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ class Result:
     n_iter: int
 
 
+# Given the number of iterations so far, the point, the objective and its gradient.
+Observer = Callable[[int, "Array", float, "Array"], None]
+
+
 def minimize(
     objective: Objective,
     start: Array,
@@ -47,15 +52,22 @@ def minimize(
     max_iter: int,
     resolution: float,
     verbose: bool,
+    observe: Observer | None = None,
+    n_before: int = 0,
 ) -> Result:
     """Minimise until no entry of the gradient exceeds `tol`, or warn as scikit-learn does.
 
     The objective is computed from numbers that are rounded to `resolution` of themselves.
+    `observe` is called with the start and after each iteration; None prints a table if `verbose`.
+    `n_before` iterations led to the start: they count.
     """
-    steps = _Steps(objective, start, variables, tol, verbose)
+    if verbose and observe is None:
+        observe = _print_row
+        print("iteration            loss  max |gradient|")
+    steps = _Steps(objective, start, variables, tol, observe, n_before)
     # SciPy's own rule is one for the gradient by its own variables.
     gtol = tol if variables is None else 0
-    options: Any = {"maxiter": max_iter, "maxls": 50, "gtol": gtol, "ftol": FTOL}
+    options: Any = {"maxiter": max(0, max_iter - n_before), "maxls": 50, "gtol": gtol, "ftol": FTOL}
     if variables is not None and steps.is_done(steps.start):
         options["maxiter"] = 0
         steps.stopped = True
@@ -68,7 +80,7 @@ def minimize(
         callback=callback,
         options=options,
     )
-    n_iter = min(int(found.nit), max_iter)
+    n_iter = min(n_before + int(found.nit), max(max_iter, n_before))
     if verbose:
         said = "gradient within tol" if steps.stopped else found.message
         print(f"{n_iter} iterations, {objective.n_evaluations} evaluations: {said}")
@@ -88,18 +100,17 @@ class _Steps:
         start: Array,
         variables: Variables | None,
         tol: float,
-        verbose: bool,
+        observe: Observer | None,
+        n_before: int,
     ) -> None:
-        self.objective, self.variables, self.tol, self.verbose = objective, variables, tol, verbose
+        self.objective, self.variables, self.tol, self.observe = objective, variables, tol, observe
         self.shape = start.shape
         # Feature by feature, as a product with sparse rows wants them.
         self.start = (start if variables is None else variables.variables(start)).ravel("F")
-        self.n_iter = 0
+        self.n_iter = n_before
         self.stopped = False
         self.value = self.last_decrease = np.inf
-        if verbose:
-            print("iteration            loss  max |gradient|")
-            self._report(self.point(self.start))
+        self._report(self.point(self.start))
 
     def point(self, x: Array) -> Array:
         """The coefficients that the optimiser's variables stand for."""
@@ -120,8 +131,7 @@ class _Steps:
         # The point of the last evaluation, which the objective remembers.
         self.n_iter += 1
         point = self.point(x)
-        if self.verbose:
-            self._report(point)
+        self._report(point)
         before, self.value = self.value, self.objective(point)[0]
         self.last_decrease = before - self.value
         is_small = self.last_decrease <= LAST_DECREASE * self.shape[0] * self.tol**2
@@ -130,8 +140,12 @@ class _Steps:
             raise StopIteration
 
     def _report(self, point: Array) -> None:
-        value, gradient = self.objective(point)
-        print(f"{self.n_iter:9d}  {value:14.8f}  {np.abs(gradient).max():14.3e}")
+        if self.observe is not None:
+            self.observe(self.n_iter, point, *self.objective(point))
+
+
+def _print_row(n_iter: int, point: Array, value: float, gradient: Array) -> None:  # noqa: ARG001
+    print(f"{n_iter:9d}  {value:14.8f}  {np.abs(gradient).max():14.3e}")
 
 
 def _warn(n_iter: int, max_iter: int, found: Any) -> None:

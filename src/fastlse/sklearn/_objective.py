@@ -24,15 +24,24 @@ MeanLoss = Callable[["Array", "Array | None"], tuple[float, "Array", "Array | No
 
 
 def multinomial_loss(
-    X: Any, target: Array, sample_weight: Array | None, n_classes: int
+    X: Any,
+    target: Array,
+    sample_weight: Array | None,
+    n_classes: int,
+    divisor: float | None = None,
 ) -> MeanLoss:
-    """The mean cross-entropy of the rows of X, an array or CSR; a target is a class's index."""
+    """The mean cross-entropy of the rows of X, an array or CSR; a target is a class's index.
+
+    `divisor` is the weight of all rows where X is a part of them; the parts then sum to the mean.
+    """
     dtype = X.dtype
     weight, bias = np.zeros((n_classes, X.shape[1]), dtype), np.zeros(n_classes, dtype)
     options = as_options("mean", -100)
     problem = linear_problem(X, weight, target, bias, None, sample_weight, options, None)
     # The blocks' sums are float64: let the results keep their digits where X is float32.
-    problem = replace(problem, dtype=FLOAT64, loss=replace(problem.loss, dtype=FLOAT64))
+    whole = problem.loss.divisor if divisor is None else divisor
+    loss_of_rows = replace(problem.loss, dtype=FLOAT64, divisor=whole)
+    problem = replace(problem, dtype=FLOAT64, loss=loss_of_rows)
 
     def mean_loss(coef: Array, intercept: Array | None) -> tuple[float, Array, Array | None]:
         bias = None if intercept is None else intercept.astype(dtype)
@@ -43,13 +52,19 @@ def multinomial_loss(
     return mean_loss
 
 
-def binomial_loss(X: Any, target: Array, sample_weight: Array | None) -> MeanLoss:
-    """The mean binary cross-entropy of the rows of X, an array or CSR; a target is 0 or 1."""
+def binomial_loss(
+    X: Any, target: Array, sample_weight: Array | None, divisor: float | None = None
+) -> MeanLoss:
+    """The mean binary cross-entropy of the rows of X, an array or CSR; a target is 0 or 1.
+
+    `divisor` is as for `multinomial_loss`.
+    """
     n_rows, n_features = X.shape
     dtype = X.dtype
     target = target.astype(dtype)
     weight = None if sample_weight is None else sample_weight.astype(dtype)
-    divisor = float(n_rows if sample_weight is None else sample_weight.sum())
+    if divisor is None:
+        divisor = float(n_rows if sample_weight is None else sample_weight.sum())
     chunk_rows = as_chunk_rows(None, X, 1, dtype)
     buffer = np.empty(0 if is_sparse(X) else chunk_rows, dtype)
 

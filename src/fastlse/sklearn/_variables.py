@@ -68,22 +68,59 @@ def variables_for(
     X: Any, sample_weight: Array | None, n_outputs: int, penalty: float, fit_intercept: bool
 ) -> Variables | None:
     """Better variables for a large problem; None where they are not worth their price."""
-    n_rows, n_features = X.shape
-    if is_sparse(X) or n_rows < WORTH_ROWS or n_features**2 > n_rows * n_outputs:
+    if is_sparse(X) or not are_worth_it(X.shape, n_outputs):
         return None
-    # Without any coefficients a class's part of the Hessian is the covariance over this.
-    ratio = 4.0 if n_outputs == 1 else float(n_outputs)
+    n_sampled = rows_to_sample(X, n_outputs)
     with np.errstate(all="ignore"):
         mean, variance = _moments(X, sample_weight)
         if not fit_intercept:
             variance += mean**2
             mean[:] = 0
+        sums, fourth_powers = _products(X, sample_weight, mean, n_sampled)
+    moments = Moments(mean, variance, sums, fourth_powers if n_sampled < len(X) else None)
+    return variables_of(moments, n_outputs, penalty, fit_intercept)
+
+
+def are_worth_it(shape: tuple[int, ...], n_outputs: int) -> bool:
+    """Whether a matrix has enough rows for its covariance to be worth its price."""
+    n_rows, n_features = shape
+    return n_rows >= WORTH_ROWS and n_features**2 <= n_rows * n_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What the variables are made of.
+
+    Attributes
+    ----------
+    mean, variance : ndarray, shape (n_features,)
+        Of all rows; without an intercept zeros, and the mean squares.
+    products : ndarray, shape (n_features, n_features)
+        The sum over all rows, or some, of the products of features less their means.
+    fourth_powers : ndarray, shape (n_features,), or None
+        The sum over some rows of fourth powers; None if `products` is of all rows.
+    """
+
+    mean: Array
+    variance: Array
+    products: Array
+    fourth_powers: Array | None
+
+
+def variables_of(
+    moments: Moments, n_outputs: int, penalty: float, fit_intercept: bool
+) -> Variables | None:
+    """The variables, from the moments of the features; None where they cannot tell."""
+    mean, variance = moments.mean, moments.variance
+    n_features = len(mean)
+    # Without any coefficients a class's part of the Hessian is the covariance over this.
+    ratio = 4.0 if n_outputs == 1 else float(n_outputs)
+    with np.errstate(all="ignore"):
         # The penalty has its part in the Hessian.
         scale = np.sqrt(variance + ratio * penalty)
         scale[scale == 0] = 1
         share = np.sqrt(variance) / scale
-        correlations = _correlations(X, sample_weight, mean, _rows_to_sample(X, n_outputs))
-        correlations *= np.outer(share, share)
+        correlations = _correlations(moments) * np.outer(share, share)
     if not (np.isfinite(correlations).all() and np.isfinite(scale).all()):
         return None
     np.fill_diagonal(correlations, 1)
@@ -100,7 +137,8 @@ def variables_for(
     )
 
 
-def _rows_to_sample(X: Any, n_outputs: int) -> int:
+def rows_to_sample(X: Any, n_outputs: int) -> int:
+    """How many rows of an array the products come from."""
     n_rows, n_features = X.shape
     least = max(LEAST_ROWS, LEAST_ROWS_PER_FEATURE * n_features)
     return int(min(n_rows, max(least, 20 * max(5, n_outputs) * n_rows // n_features)))
@@ -123,25 +161,42 @@ def _moments(X: Any, sample_weight: Array | None) -> tuple[Array, Array]:
     return mean + near, np.maximum(squares / total - mean**2, 0)
 
 
-def _correlations(X: Any, sample_weight: Array | None, mean: Array, n_sampled: int) -> Array:
-    """Correlations of the features around `mean`, from so many of the rows."""
+def _products(
+    X: Any, sample_weight: Array | None, mean: Array, n_sampled: int
+) -> tuple[Array, Array]:
+    """Sums of products and of fourth powers of the features around `mean`, of so many rows."""
     n_rows, n_features = X.shape
     sums, fourth_powers = np.zeros((n_features, n_features)), np.zeros(n_features)
-    n_runs = max(RUNS, n_sampled * n_features * 8 // RUN_BYTES)
-    starts = np.linspace(0, n_rows, n_runs, endpoint=False).astype(int)
-    for start, stop in zip(starts, [*starts[1:], n_rows], strict=True):
-        rows = slice(start, min(stop, start + -(-n_sampled // n_runs)))
+    for rows in sampled_runs(n_rows, n_features, n_sampled):
         x = X[rows] - mean
         if sample_weight is not None:
             x *= np.sqrt(np.abs(sample_weight[rows, None]))
         sums += x.T @ x
         if n_sampled < n_rows:
             fourth_powers += np.square(np.square(x)).sum(axis=0)
-    squares = np.diag(sums).copy()
+    return sums, fourth_powers
+
+
+def sampled_runs(n_rows: int, n_features: int, n_sampled: int) -> list[slice]:
+    """Runs of neighbouring rows, so many rows in all, from everywhere."""
+    n_runs = max(RUNS, n_sampled * n_features * 8 // RUN_BYTES)
+    starts = np.linspace(0, n_rows, n_runs, endpoint=False).astype(int).tolist()
+    length = -(-n_sampled // n_runs)
+    return [
+        slice(start, min(stop, start + length))
+        for start, stop in zip(starts, [*starts[1:], n_rows], strict=True)
+    ]
+
+
+def _correlations(moments: Moments) -> Array:
+    """Correlations of the features, a little smaller than the products' own."""
+    squares = np.diag(moments.products).copy()
     # So many rows decide a feature's variance: a third of them if it is normal, few if it is rare.
-    n_telling = np.full(n_features, np.inf)
-    np.divide(squares**2, fourth_powers, out=n_telling, where=fourth_powers > 0)
+    n_telling = np.full(len(squares), np.inf)
+    if moments.fourth_powers is not None:
+        fourth_powers = moments.fourth_powers
+        np.divide(squares**2, fourth_powers, out=n_telling, where=fourth_powers > 0)
     scale = np.sqrt(squares * (1 + MORE_ROWS / n_telling))
     scale[scale == 0] = 1
-    correlations: Array = sums / np.outer(scale, scale) * (1 - SHRINKAGE)
+    correlations: Array = moments.products / np.outer(scale, scale) * (1 - SHRINKAGE)
     return correlations
