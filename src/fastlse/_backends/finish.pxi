@@ -311,7 +311,7 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
         entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
         entry = row_scale * (entry + steepness * own_share)
-        entry = 0 if fabs(entry) < smallest(like) else entry + not_a_number
+        entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
         ends.scale[lane] = 0 if zero else ends.inverse[lane] * (row_scale * height) + not_a_number
@@ -362,7 +362,7 @@ cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, c
         not_a_number = ends.max[lane] - ends.max[lane]
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
         entry = -height * ((((1 - ends.target_entry[lane]) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
-        entry = pick(fabs(entry) < smallest(like), 0.0, entry + not_a_number)
+        entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
         ends.scale[lane] = pick(zero, 0.0, ends.inverse[lane] * height + not_a_number)

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-class HalfMultinomialLoss(_theirs.HalfMultinomialLoss):  # type: ignore[misc]
+class HalfMultinomialLoss(_theirs.HalfMultinomialLoss):
     """Loss of multi-class classification, to pass to an estimator: categorical cross-entropy.
 
     Parameters
@@ -77,7 +77,7 @@ class HalfMultinomialLoss(_theirs.HalfMultinomialLoss):  # type: ignore[misc]
         return fastlse.softmax(raw_prediction, axis=1)
 
 
-class HalfBinomialLoss(_theirs.HalfBinomialLoss):  # type: ignore[misc]
+class HalfBinomialLoss(_theirs.HalfBinomialLoss):
     """Loss of binary classification, to pass to an estimator: binary cross-entropy.
 
     Parameters
