@@ -66,7 +66,7 @@ def test_of_the_losses_with_ours_in_their_place(tmp_path):
 
 @pytest.mark.parametrize("path", QUICK)
 def test_under_patch(path, tmp_path):
-    assert run_own_tests("sklearn_patched", path, tmp_path) > 3
+    assert run_own_tests("sklearn_patched", path, tmp_path) >= 3
 
 
 @pytest.mark.skipif(
@@ -75,4 +75,4 @@ def test_under_patch(path, tmp_path):
 )
 @pytest.mark.parametrize("path", SLOW)
 def test_under_patch_slow(path, tmp_path):
-    assert run_own_tests("sklearn_patched", path, tmp_path) > 3
+    assert run_own_tests("sklearn_patched", path, tmp_path) >= 3
