@@ -22,6 +22,28 @@ SHARED_SHAPES = [(40_000, 10), (3000, 130), (500, 1000), (5, 70_001), (1, 500_00
 
 FUSED = [name for name in fastlse.available_backends() if name in ("avx512", "avx2", "neon")]
 
+LOSS_OPTIONS = {
+    "weight": lambda x: {"weight": np.linspace(0, 2, x.shape[1], dtype=x.dtype)},
+    "sample_weight": lambda x: {"sample_weight": np.arange(len(x)) % 3 / 2},
+    "ignore_index": lambda x: {"ignore_index": 0, "target": np.arange(len(x)) % x.shape[1]},
+    "label_smoothing": lambda _: {"label_smoothing": 0.1},
+    "z_loss": lambda _: {"z_loss": 1},
+    "softcap": lambda _: {"softcap": 30},
+    "probabilities": lambda x: {
+        "target": np.abs(np.sin(x)),
+        "weight": np.ones(x.shape[1], x.dtype),
+    },
+    "all": lambda x: {
+        "weight": np.linspace(0, 2, x.shape[1], dtype=x.dtype),
+        "sample_weight": np.arange(len(x)) % 3 / 2,
+        "ignore_index": -1,
+        "target": np.arange(len(x)) % (x.shape[1] + 1) - 1,
+        "label_smoothing": 0.1,
+        "z_loss": 1e-3,
+        "softcap": 4.0,
+    },
+}
+
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
 
@@ -201,6 +223,30 @@ class TestMean:
                 (fastlse.cross_entropy(x, target),),
                 (fastlse.cross_entropy(x, target, n_threads=1),),
             )
+
+    @pytest.mark.parametrize("option", LOSS_OPTIONS)
+    def test_the_lane_of_options_is_the_general_way(
+        self, compiled_backend, monkeypatch, dtype, option
+    ):
+        """An axis that is no int goes the general way; a call of plain arrays does not."""
+        for shape in [(1, 1), (1, 10), (8, 10), (3, 1000), (300, 33), (3, 70_001)]:
+            x, extras = rows_and_extras(*shape, dtype)
+            x = np.maximum(x, -50)
+            arguments = {"target": extras.target, **LOSS_OPTIONS[option](x)}
+            for reduction in ("mean", "sum", "none"):
+                options = {**arguments, "reduction": reduction, "n_threads": 1}
+                expected = fastlse.cross_entropy_and_grad(x, axis=np.int64(1), **options)
+                alone = fastlse.cross_entropy(x, axis=np.int64(1), **options)
+                with monkeypatch.context() as patch:
+                    patch.setattr(fastlse.losses, "loss_problem", None)
+                    assert_same_bits(fastlse.cross_entropy_and_grad(x, **options), expected)
+                    in_place = x.copy()
+                    result = fastlse.cross_entropy_and_grad(in_place, out=in_place, **options)
+                    assert result[1] is in_place
+                    assert_same_bits(result, expected)
+                    loss = fastlse.cross_entropy(x, **options)
+                    assert type(loss) is type(alone)
+                    assert_same_bits((loss,), (alone,))
 
     @pytest.mark.skipif(len(FUSED) < 2, reason="one backend with fused multiply-add at most")
     def test_backends_with_fused_multiply_add(self, dtype):

@@ -71,17 +71,16 @@ def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suf
     )
 
 
-def power_of_two(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
-    """2^r = 1 + r q(r) on [-1/2, 1/2]: q, so that 2^r - 1 has the relative error shown."""
-    half = mp.mpf("0.50005")
+def half_coth(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
+    """2^r = (b + r) / (b - r), b = r coth(r log(2) / 2), on [-1/2, 1/2]: b in powers of r^2."""
+    half, rate = mp.mpf("0.50005"), mp.log(2) / 2
 
-    def q(r: mp.mpf) -> mp.mpf:
-        return sum(
-            (mp.log(2) ** (i + 1) * r**i / mp.factorial(i + 1) for i in range(40)), mp.mpf(0)
-        )
+    def b(s: mp.mpf) -> mp.mpf:
+        r = mp.sqrt(s)
+        return r * mp.coth(r * rate) if s else 1 / rate
 
-    c = [rounding(value) for value in fit(q, lambda r: 1 / q(r), -half, half, terms)]
-    show(name, c, worst(lambda r: evaluate(c, r) / q(r) - 1, -half, half), suffix)
+    c = [rounding(value) for value in fit(b, lambda s: 1 / b(s), mp.mpf(0), half**2, terms)]
+    show(name, c, worst(lambda s: evaluate(c, s) / b(s) - 1, mp.mpf(0), half**2), suffix)
 
 
 def logarithm(terms: int) -> None:
@@ -119,8 +118,8 @@ def logarithm_to_two(
 def main() -> None:
     exponential(5, round_f32, "exp, f32", "f")
     exponential(10, round_f64, "exp, f64", "")
-    power_of_two(6, round_f32, "2^r - 1, f32", "f")
-    power_of_two(11, round_f64, "2^r - 1, f64", "")
+    half_coth(3, round_f32, "r coth(r log(2) / 2), f32", "f")
+    half_coth(6, round_f64, "r coth(r log(2) / 2), f64", "")
     logarithm(7)
     logarithm_to_two(4, round_f32, "log(1 + e), f32", "f")
     logarithm_to_two(10, round_f64, "log(1 + e), f64", "")

@@ -141,12 +141,24 @@ def cross_entropy(
     >>> print(f"{fastlse.cross_entropy([90.0, 0.0], 1, softcap=30.0, z_loss=1e-4):.4f}")
     29.9408
     """
-    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing, z_loss, softcap):
-        result = _backends.active.cross_entropy_rows(
-            logits, target, axis, False, None, n_threads, _threads.resolve
-        )
-        if result is not None:
-            return result[0]
+    result = _backends.active.cross_entropy_rows(
+        logits,
+        target,
+        weight,
+        axis,
+        sample_weight,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        z_loss,
+        softcap,
+        False,
+        None,
+        n_threads,
+        _threads.resolve,
+    )
+    if result is not None:
+        return result[0]
     lazy = lazy_version("cross_entropy", logits, target, weight, sample_weight)
     if lazy is not None:
         return lazy(
@@ -256,12 +268,24 @@ def cross_entropy_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    if _is_plain(weight, sample_weight, ignore_index, reduction, label_smoothing, z_loss, softcap):
-        result = _backends.active.cross_entropy_rows(
-            logits, target, axis, True, out, n_threads, _threads.resolve
-        )
-        if result is not None and result[1] is not None:
-            return result[0], result[1]
+    result = _backends.active.cross_entropy_rows(
+        logits,
+        target,
+        weight,
+        axis,
+        sample_weight,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        z_loss,
+        softcap,
+        True,
+        out,
+        n_threads,
+        _threads.resolve,
+    )
+    if result is not None and result[1] is not None:
+        return result[0], result[1]
     lazy = lazy_version("cross_entropy_and_grad", logits, target, weight, sample_weight)
     if lazy is not None:
         pair: tuple[Any, NDArray[Any]] = lazy(
@@ -289,28 +313,3 @@ def cross_entropy_and_grad(
     grad = np.empty(problem.logits.shape, compute_dtype(problem.dtype))
     loss = run(problem, grad, threads)
     return loss, finish(grad, problem.dtype, given)
-
-
-def _is_plain(
-    weight: object,
-    sample_weight: object,
-    ignore_index: object,
-    reduction: object,
-    label_smoothing: object,
-    z_loss: object,
-    softcap: object,
-) -> bool:
-    """Whether every option has its default, as the backends' lane for plain calls requires."""
-    return (
-        weight is None
-        and sample_weight is None
-        and type(ignore_index) is int
-        and ignore_index == -100
-        and type(reduction) is str
-        and reduction == "mean"
-        and type(label_smoothing) is float
-        and label_smoothing == 0.0
-        and type(z_loss) is float
-        and z_loss == 0.0
-        and softcap is None
-    )

@@ -49,6 +49,7 @@ cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out
     cdef int axis, k
     memset(job, 0, sizeof(Job))
     job.mode = mode
+    job.stretch = CHUNK
     job.layout.batch.count = n_batch
     job.layout.row.count = n_reduced
     for axis in range(n_batch):
@@ -118,8 +119,10 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1
-        if job.out.data == NULL or job.out.contiguous_row:
+        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0:
             job.batch_rows = least(lanes, least(job.unit_rows, BATCH_BYTES // (n * <Py_ssize_t>sizeof(real)) + 1))
+        if n > CHUNK and not is_direct(job):
+            job.stretch = least(padded(n, like), block_length(like))
         job.states_at = row_scratch(job, like)
         job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first

@@ -209,24 +209,24 @@ cdef inline void clear_losses_of(Ends* ends, int start, int stop) noexcept nogil
 cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, const real* like) noexcept nogil:
     """What a loss needs to know of `count` rows, the logits apart: those are 0."""
     cdef const real* weight = <const real*>job.weight
-    cdef const int64_t* target = job.target + first
-    cdef const double* sample_weight = job.sample_weight + first
+    cdef const int64_t* target = job.target + first if job.target != NULL else NULL
+    cdef const double* sample_weight = job.sample_weight + first if job.sample_weight != NULL else NULL
     cdef int lane
     for lane in range(count):
         ends.logit[lane] = 0
         ends.target[lane] = -1
         ends.row_weight[lane] = 1
         ends.class_weight[lane] = 1
-    if job.sample_weight != NULL:
+    if sample_weight != NULL:
         for lane in range(count):
             ends.row_weight[lane] = sample_weight[lane]
-    if job.target != NULL:
+    if target != NULL:
         for lane in range(count):
             ends.row_weight[lane] = 0 if target[lane] == job.ignore_index else ends.row_weight[lane]
             ends.target[lane] = -1 if ends.row_weight[lane] == 0 else target[lane]
     for lane in range(count):
         ends.kept[lane] = 0 if ends.row_weight[lane] == 0 else 1
-    if weight != NULL and job.target != NULL:
+    if weight != NULL and target != NULL:
         for lane in range(count):
             if ends.target[lane] >= 0:
                 ends.class_weight[lane] = weight[ends.target[lane]]

@@ -2,8 +2,8 @@
 #
 # In reading order: simd_math (one element), sums (the order of summation), lanes (one contiguous run) and maxima, layout (strides), job
 # (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and tiles (the two kernels),
-# weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls, states
-# (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
+# weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and
+# loss_calls (the fast lane), states (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
@@ -204,6 +204,19 @@ cdef double total_weight(Weights weights, Py_ssize_t n_classes) noexcept nogil:
     return settle(sum)
 
 
+cdef Py_ssize_t kept_rows(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, int64_t ignore_index) noexcept nogil:
+    """How many rows are not ignored; -1 if the target of one of them is no class."""
+    cdef int64_t n_ignored = 0
+    cdef int64_t n_invalid = 0
+    cdef int64_t ignored
+    cdef Py_ssize_t row
+    for row in range(n_rows):
+        ignored = target[row] == ignore_index
+        n_ignored += ignored
+        n_invalid += ((target[row] < 0) | (target[row] >= n_classes)) & (1 - ignored)
+    return n_rows - n_ignored if n_invalid == 0 else -1
+
+
 cdef Py_ssize_t first_invalid(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, int64_t ignore_index) noexcept nogil:
     cdef Py_ssize_t row
     for row in range(n_rows):
@@ -212,15 +225,16 @@ cdef Py_ssize_t first_invalid(const int64_t* target, Py_ssize_t n_rows, Py_ssize
     return -1
 
 
-cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Weights weights, const double* sample_weight,
+cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, Weights weights, const double* sample_weight,
                         int64_t ignore_index) noexcept nogil:
+    """What the mean divides by; NaN if there is a target that is no class."""
     cdef Py_ssize_t row
-    cdef Py_ssize_t kept = 0
+    cdef Py_ssize_t kept = kept_rows(target, n_rows, n_classes, ignore_index)
     cdef Pair sum
     cdef double row_weight
+    if kept < 0:
+        return NAN_F64
     if weights.f32 == NULL and weights.f64 == NULL and sample_weight == NULL:
-        for row in range(n_rows):
-            kept += target[row] != ignore_index
         return kept
     sum.high = 0
     sum.low = 0
@@ -241,9 +255,8 @@ def check_target(cnp.ndarray target, Py_ssize_t n_classes, weight, sample_weight
     if sample_weight is not None:
         row_weights = <const double*>cnp.PyArray_DATA(sample_weight)
     with nogil:
-        invalid = first_invalid(targets, n_rows, n_classes, ignore_index)
-        if invalid < 0:
-            kept = kept_weight(targets, n_rows, weights, row_weights, ignore_index)
+        kept = kept_weight(targets, n_rows, n_classes, weights, row_weights, ignore_index)
+        invalid = first_invalid(targets, n_rows, n_classes, ignore_index) if kept != kept else -1
     return invalid, kept
 
 
@@ -269,6 +282,7 @@ def cross_entropy(cnp.ndarray logits, target, probabilities, loss, grad, weight,
 
 
 include "small_calls.pxi"
+include "loss_calls.pxi"
 include "states.pxi"
 include "segments.pxi"
 include "scan.pxi"

@@ -202,39 +202,61 @@ cdef inline void run_sum_pulls(const real* x, Py_ssize_t n, real shift, const re
     mass[0] = others
 
 
-cdef inline void cap_step(const real* x, Cap cap, real* y, real* slope) noexcept nogil:
-    cdef int width = 32 if real is float else 16
-    cdef real capped_x[32]
-    cdef real its_slope[32]
-    cdef CappedF32 f32
-    cdef CappedF64 f64
+cdef enum:
+    CAP_STEP = 16        # elements that are capped in one step
+
+
+cdef inline void open_caps(const real* x, Cap cap, real* difference_4, real* above_4, real* below) noexcept nogil:
     cdef int j
-    for j in range(width):
-        if real is float:
-            f32 = cap_f32(x[j], cap)
-            capped_x[j] = f32.y
-            its_slope[j] = f32.slope
-        else:
-            f64 = cap_f64(x[j], cap)
-            capped_x[j] = f64.y
-            its_slope[j] = f64.slope
-    for j in range(width):
+    for j in range(CAP_STEP):
+        open_cap(x[j], cap, &difference_4[j], &above_4[j], &below[j])
+
+
+cdef inline void close_caps(const real* x, Cap cap, const real* difference_4, const real* above_4, const real* below,
+                            real* y, real* slope) noexcept nogil:
+    cdef real capped_x[CAP_STEP]
+    cdef real its_slope[CAP_STEP]
+    cdef int j
+    for j in range(CAP_STEP):
+        close_cap(x[j], cap, difference_4[j], above_4[j], below[j], &capped_x[j], &its_slope[j])
+    for j in range(CAP_STEP):       # one loop for both would ask whether they overlap
         y[j] = capped_x[j]
+    for j in range(CAP_STEP):
         slope[j] = its_slope[j]
 
 
 cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
-    """y = softcap tanh(x / softcap), of slope 1 - tanh^2. They lie in scratch, where x may be y and the last step goes beyond n."""
-    cdef int width = 32 if real is float else 16
-    cdef real rest[32]
+    """y = softcap tanh(x / softcap), of slope 1 - tanh^2. They lie in scratch, where x may be y and the last step goes beyond n.
+
+    A step's quotients are taken beside the next one's polynomials: the chain from an element to its results is so long that
+    the processor runs out of registers before it runs out of work.
+    """
+    cdef real difference_4[CAP_STEP]
+    cdef real above_4[CAP_STEP]
+    cdef real below[CAP_STEP]
+    cdef real next_difference_4[CAP_STEP]
+    cdef real next_above_4[CAP_STEP]
+    cdef real next_below[CAP_STEP]
+    cdef real rest[CAP_STEP]
     cdef Py_ssize_t i = 0
-    while i + width <= n:
-        cap_step(x + i, cap, y + i, slope + i)
-        i += width
+    cdef int j
+    if n >= CAP_STEP:
+        open_caps(x, cap, difference_4, above_4, below)
+        i = CAP_STEP
+        while i + CAP_STEP <= n:
+            open_caps(x + i, cap, next_difference_4, next_above_4, next_below)
+            close_caps(x + i - CAP_STEP, cap, difference_4, above_4, below, y + i - CAP_STEP, slope + i - CAP_STEP)
+            for j in range(CAP_STEP):
+                difference_4[j] = next_difference_4[j]
+                above_4[j] = next_above_4[j]
+                below[j] = next_below[j]
+            i += CAP_STEP
+        close_caps(x + i - CAP_STEP, cap, difference_4, above_4, below, y + i - CAP_STEP, slope + i - CAP_STEP)
     if i < n:
         memset(rest, 0, sizeof(rest))
         memcpy(rest, x + i, (n - i) * sizeof(real))
-        cap_step(<const real*>rest, cap, y + i, slope + i)
+        open_caps(rest, cap, difference_4, above_4, below)
+        close_caps(rest, cap, difference_4, above_4, below, y + i, slope + i)
 
 
 cdef inline real through_cap(real gradient, real slope) noexcept nogil:

@@ -2,7 +2,7 @@
 #
 # A row is cut into blocks of BLOCK elements, each of which gives a RowState; a row longer than a block is their merger, so
 # that memory is read once for the sum and blocks may be shared out to threads. A block is walked in chunks: memory that is
-# one unit-stride run is used where it lies, anything else is gathered into a scratch of one chunk.
+# one unit-stride run is used where it lies, anything else is gathered into scratch, a stretch of up to a block at once.
 
 cdef extern from *:
     """
@@ -18,10 +18,10 @@ cdef struct Row:
     const char* where
     const char* factor
     char* out
-    Py_ssize_t gathered      # the start of the chunk that lies in x_scratch, -1 for none
-    char* x_scratch          # CHUNK elements each
-    char* out_scratch
+    Py_ssize_t gathered      # the start of the stretch that lies in x_scratch, -1 for none
+    char* x_scratch
     char* slope_scratch      # of the softcap, for the elements in x_scratch
+    char* out_scratch        # CHUNK elements each
     char* pull_scratch
 
 
@@ -46,16 +46,21 @@ cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const 
     if job.out.data != NULL:
         row.out = job.out.data + offset_of(&job.layout.batch, job.out.batch_stride, index)
     row.gathered = -1
-    row.x_scratch = scratch
-    row.out_scratch = scratch + CHUNK * sizeof(real)
-    row.slope_scratch = scratch + 2 * CHUNK * sizeof(real)
-    row.pull_scratch = scratch + 3 * CHUNK * sizeof(real)
+    row.out_scratch = scratch
+    row.pull_scratch = scratch + CHUNK * sizeof(real)
+    row.x_scratch = scratch + 2 * CHUNK * sizeof(real)
+    row.slope_scratch = row.x_scratch + job.stretch * sizeof(real)
     return row
 
 
 cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept nogil:
     """Bytes that open_row shares out."""
-    return (4 if job.softcap > 0 or has_probabilities(job) else 2) * CHUNK * <Py_ssize_t>sizeof(real)
+    return (2 * CHUNK + (2 if job.softcap > 0 else 1) * job.stretch) * <Py_ssize_t>sizeof(real)
+
+
+cdef inline bint is_direct(const Job* job) noexcept nogil:
+    """Whether rows are worked on where they lie."""
+    return job.x.contiguous_row and job.where.data == NULL and job.softcap == 0
 
 
 cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
@@ -64,27 +69,33 @@ cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
     cdef double softcap = pick(job.softcap < largest, job.softcap, largest)
     cdef Cap cap
     softcap = real_of(pick(softcap > 4 * smallest(like), softcap, 4 * smallest(like)), like)
-    cap.minus_quarter = -0.25 * softcap
+    cap.quarter = 0.25 * softcap
     cap.steepness = real_of(-TWO_LOG2_E / softcap, like)
     return cap
 
 
+cdef void gather_stretch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
+    cdef real* scratch = <real*>row.x_scratch
+    cdef const real* x = scratch
+    if job.x.contiguous_row and row.where == NULL:
+        x = <const real*>row.x + start
+    else:
+        gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
+    if row.where != NULL:
+        fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
+    if job.softcap > 0:
+        run_cap(x, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
+    row.gathered = start
+
+
 cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
     """Elements start .. start + count of the row as one run, capped; what the mask leaves out is -inf."""
-    cdef real* scratch = <real*>row.x_scratch
-    if job.x.contiguous_row and row.where == NULL and job.softcap == 0:
+    cdef Py_ssize_t first = start - start % job.stretch
+    if is_direct(job):
         return <const real*>row.x + start
-    if row.gathered != start and job.x.contiguous_row and row.where == NULL:
-        run_cap(<const real*>row.x + start, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
-        row.gathered = start
-    if row.gathered != start:
-        gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
-        if row.where != NULL:
-            fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
-        if job.softcap > 0:
-            run_cap(<const real*>scratch, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
-        row.gathered = start
-    return scratch
+    if row.gathered != first:
+        gather_stretch(job, row, first, least(job.stretch, job.layout.row.size - first), like)
+    return <const real*>row.x_scratch + (start - first)
 
 
 cdef inline double logit_at(const Job* job, const char* x, const real* like) noexcept nogil:
@@ -229,7 +240,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
     cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* e
-    cdef const real* slope
+    cdef const real* slope = NULL
     cdef real* to
     cdef real entry
     cdef Py_ssize_t target = ends.target[lane]
@@ -244,7 +255,8 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
             if kept == NULL:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, to)
             e = kept + at if kept != NULL else to
-            slope = <const real*>row.slope_scratch
+            if job.softcap > 0:
+                slope = <const real*>row.slope_scratch + (fetch(job, row, at, count, like) - <const real*>row.x_scratch)
             entry = real_of(ends.target_entry[lane], like)
             if has_pulls(job):
                 run_scale_minus(e, count, scale, floor, offset, fetch_pulls(job, row, at, count, like), to)
@@ -278,7 +290,9 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x or job.softcap > 0:
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x:
+        return NULL
+    if job.softcap > 0 and job.n_blocks > 1 and job.out.data == job.x.data:     # whose slopes are computed again
         return NULL
     if job.n_blocks > 1 and has_pulls(job):        # whose sum is taken when the row's maximum is known
         return NULL
@@ -308,8 +322,7 @@ cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* 
     cdef Row row = open_row(job, index, scratch, like)
     cdef Py_ssize_t start = block * block_length(like)
     cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
-    write_row(job, &row, ends, lane, start, stop, keep_at(job, <const Row*>&row, like),
-              ends.max[lane] if job.n_blocks == 1 else states[block].max, like)
+    write_row(job, &row, ends, lane, start, stop, keep_at(job, <const Row*>&row, like), states[block].max, like)
 
 
 cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, char* scratch, int n_threads,
@@ -341,6 +354,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef Ends ends
     cdef Row row
     cdef const RowState* states = <const RowState*>(scratch + job.states_at)      # of the blocks, of which a row alone has many
+    cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t block
     cdef int lane
     if job.mode == LOSS:
@@ -365,9 +379,12 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     if job.out.data == NULL:
         return
     for lane in range(count):
-        row = open_row(job, first + lane, scratch, like)
+        if count > 1:             # a row alone is open, what was gathered of it at hand
+            row = open_row(job, first + lane, scratch, like)
         if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &row, like)
+        elif job.n_blocks == 1:
+            write_row(job, &row, <const Ends*>&ends, lane, 0, n, keep_at(job, <const Row*>&row, like), ends.max[lane], like)
         elif n_threads > 1:
             for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
                 write_block(job, first, block, scratch + threadid() * job.scratch_size, <const Ends*>&ends, 0, states, like)

@@ -63,24 +63,16 @@ cdef extern from *:
     #define EXP_C11_F64 0x1.adeb8704ca2b7p-26
 
     #define TWO_LOG2_E 0x1.71547652b82fep+1
-    #define POWER_C1_F32 0x1.62e43p-1f
-    #define POWER_C2_F32 0x1.ebfbdep-3f
-    #define POWER_C3_F32 0x1.c6af6ep-5f
-    #define POWER_C4_F32 0x1.3b2bd8p-7f
-    #define POWER_C5_F32 0x1.5f078cp-10f
-    #define POWER_C6_F32 0x1.42dcap-13f
+    #define HALF_COTH_C0_F32 0x1.715476p+1f
+    #define HALF_COTH_C1_F32 0x1.d92fdcp-4f
+    #define HALF_COTH_C2_F32 -0x1.e2ee2ap-11f
 
-    #define POWER_C1_F64 0x1.62e42fefa39efp-1
-    #define POWER_C2_F64 0x1.ebfbdff82c598p-3
-    #define POWER_C3_F64 0x1.c6b08d704a089p-5
-    #define POWER_C4_F64 0x1.3b2ab6fba1e46p-7
-    #define POWER_C5_F64 0x1.5d87fe78b33f4p-10
-    #define POWER_C6_F64 0x1.4309130958010p-13
-    #define POWER_C7_F64 0x1.ffcbfc180a64fp-17
-    #define POWER_C8_F64 0x1.62bfd4b61478bp-20
-    #define POWER_C9_F64 0x1.b525afa59432ep-24
-    #define POWER_C10_F64 0x1.e605d1d60d791p-28
-    #define POWER_C11_F64 0x1.e8b2a156e2191p-32
+    #define HALF_COTH_C0_F64 0x1.71547652b82fep+1
+    #define HALF_COTH_C1_F64 0x1.d9303fea2f7bcp-4
+    #define HALF_COTH_C2_F64 -0x1.e50096dde9ea9p-11
+    #define HALF_COTH_C3_F64 0x1.63144e9998010p-17
+    #define HALF_COTH_C4_F64 -0x1.10f32b30c3691p-23
+    #define HALF_COTH_C5_F64 0x1.a40e2ea7c6702p-30
 
     #define LOG_C1 0x1.5555555555594p-1
     #define LOG_C2 0x1.999999997f672p-2
@@ -98,7 +90,7 @@ cdef extern from *:
     #endif
     FASTLSE_HIDDEN float EXP_CUTOFF_F32 = -0x1.ed8552p+6f;
     FASTLSE_HIDDEN double EXP_CUTOFF_F64 = -0x1.7fa82ed250221p+9;
-    /* From here down 2^k is 0 in cap_f32 and cap_f64. */
+    /* From here down 2^k is 0 in a softcap. */
     FASTLSE_HIDDEN float LEAST_POWER_F32 = -129;
     FASTLSE_HIDDEN double LEAST_POWER_F64 = -1025;
 
@@ -135,9 +127,8 @@ cdef extern from *:
     const double EXP_C2_F64, EXP_C3_F64, EXP_C4_F64, EXP_C5_F64, EXP_C6_F64
     const double EXP_C7_F64, EXP_C8_F64, EXP_C9_F64, EXP_C10_F64, EXP_C11_F64
     const double TWO_LOG2_E
-    const float POWER_C1_F32, POWER_C2_F32, POWER_C3_F32, POWER_C4_F32, POWER_C5_F32, POWER_C6_F32
-    const double POWER_C1_F64, POWER_C2_F64, POWER_C3_F64, POWER_C4_F64, POWER_C5_F64, POWER_C6_F64
-    const double POWER_C7_F64, POWER_C8_F64, POWER_C9_F64, POWER_C10_F64, POWER_C11_F64
+    const float HALF_COTH_C0_F32, HALF_COTH_C1_F32, HALF_COTH_C2_F32
+    const double HALF_COTH_C0_F64, HALF_COTH_C1_F64, HALF_COTH_C2_F64, HALF_COTH_C3_F64, HALF_COTH_C4_F64, HALF_COTH_C5_F64
     const double LOG_C1, LOG_C2, LOG_C3, LOG_C4, LOG_C5, LOG_C6, LOG_C7
 
 ctypedef fused real:
@@ -225,77 +216,100 @@ cdef inline real exp_scaled(real d) noexcept nogil:
 
 
 cdef struct Cap:         # in the numbers of the type
-    double minus_quarter     # -softcap / 4
+    double quarter           # softcap / 4
     double steepness         # -2 log2(e) / softcap
 
-cdef struct CappedF32:
-    float y
-    float slope
+cdef struct CapPartsF32:
+    float difference_4
+    float above_4
+    float below
 
-cdef struct CappedF64:
-    double y
-    double slope
+cdef struct CapPartsF64:
+    double difference_4
+    double above_4
+    double below
 
 
-cdef inline CappedF32 cap_f32(float x, Cap cap) noexcept nogil:
-    """softcap tanh(x / softcap) and its slope 1 - tanh^2.
+cdef inline CapPartsF32 cap_parts_f32(float x, Cap cap) noexcept nogil:
+    """What a softcap's value and slope are quotients of, for close_cap.
 
-    Domain: all numbers.
-    Result: +-softcap and 0 for infinities, and where 4 e is below half the smallest normal number; NaN for NaN.
-    Max error: 3 ulp, measured; of the slope 3 + 2 |x| / softcap ulp, for the quotient is rounded (fastlse.losses.SOFTCAP_ULP).
-    Source: with e = exp(-2 |x| / softcap) = 2^k 2^r, (1 - e) / (1 + e) and 4 e / (1 + e)^2; e - 1 = 2^k (2^r - 1) + (2^k - 1), so
-    that nothing cancels near 0; polynomial by tools/make_constants.py.
+    Source: with e = exp(-2 |x| / softcap) = 2^k 2^r, (1 - e) / (1 + e) and 4 e / (1 + e)^2. 2^r = (b + r) / (b - r) with the even
+    function b = r coth(r log(2) / 2), so that one division serves both quotients and nothing cancels near 0; polynomial in
+    r^2 by tools/make_constants.py. e = above / below; the difference is (1 - e) below.
     """
     # the exponent's bias and two more, for the slope's 4: 2^k is 0 from k = -129 down
     cdef float magic = <float>(12582912 + 127 + 2)
     cdef float d = no_less(fabsf(x) * <float>cap.steepness, LEAST_POWER_F32)
     cdef float t = d + magic
     cdef float r = d - (t - magic)
-    # 2^r - 1 = c1 r + r^2 (c2 + c3 r + ... + c6 r^4)
-    cdef float p = fma_f32(POWER_C6_F32, r, POWER_C5_F32)
-    p = fma_f32(p, r, POWER_C4_F32)
-    p = fma_f32(p, r, POWER_C3_F32)
-    p = fma_f32(p, r, POWER_C2_F32)
-    p = fma_f32(r, POWER_C1_F32, p * (r * r))
+    cdef float r2 = r * r
+    cdef float b = fma_f32(HALF_COTH_C2_F32, r2, HALF_COTH_C1_F32)
+    b = fma_f32(b, r2, HALF_COTH_C0_F32)
     cdef float power_4 = power_of_two_f32(t)
-    cdef float less_4 = fma_f32(power_4, p, power_4 - <float>4)      # 4 (e - 1)
-    cdef float inverse = <float>1 / fma_f32(less_4, <float>0.25, <float>2)
-    cdef CappedF32 result
-    result.y = signed_like_f32(<float>cap.minus_quarter * (less_4 * inverse), x)
-    result.slope = (fma_f32(power_4, p, power_4) * inverse) * inverse
-    return result
+    cdef CapPartsF32 parts
+    parts.difference_4 = fma_f32(<float>4 - power_4, b, -((<float>4 + power_4) * r))
+    parts.above_4 = power_4 * (b + r)
+    parts.below = b - r
+    return parts
 
 
-cdef inline CappedF64 cap_f64(double x, Cap cap) noexcept nogil:
-    """cap_f32 for float64; the polynomial's even and odd terms apart."""
+cdef inline CapPartsF64 cap_parts_f64(double x, Cap cap) noexcept nogil:
+    """cap_parts_f32 for float64."""
     cdef double magic = 6755399441055744.0 + 1023 + 2
     cdef double d = no_less(fabs(x) * cap.steepness, LEAST_POWER_F64)
     cdef double t = d + magic
     cdef double r = d - (t - magic)
     cdef double r2 = r * r
-    cdef double odd = fma_f64(r2, POWER_C11_F64, POWER_C9_F64)
-    cdef double even = fma_f64(r2, POWER_C10_F64, POWER_C8_F64)
-    odd = fma_f64(odd, r2, POWER_C7_F64)
-    even = fma_f64(even, r2, POWER_C6_F64)
-    odd = fma_f64(odd, r2, POWER_C5_F64)
-    even = fma_f64(even, r2, POWER_C4_F64)
-    odd = fma_f64(odd, r2, POWER_C3_F64)
-    even = fma_f64(even, r2, POWER_C2_F64)
-    cdef double p = fma_f64(r, POWER_C1_F64, fma_f64(odd, r, even) * r2)
+    cdef double b = fma_f64(HALF_COTH_C5_F64, r2, HALF_COTH_C4_F64)
+    b = fma_f64(b, r2, HALF_COTH_C3_F64)
+    b = fma_f64(b, r2, HALF_COTH_C2_F64)
+    b = fma_f64(b, r2, HALF_COTH_C1_F64)
+    b = fma_f64(b, r2, HALF_COTH_C0_F64)
     cdef double power_4 = power_of_two_f64(t)
-    cdef double less_4 = fma_f64(power_4, p, power_4 - 4)
-    cdef double inverse = 1 / fma_f64(less_4, 0.25, 2)
-    cdef CappedF64 result
-    result.y = signed_like_f64(cap.minus_quarter * (less_4 * inverse), x)
-    result.slope = (fma_f64(power_4, p, power_4) * inverse) * inverse
-    return result
+    cdef CapPartsF64 parts
+    parts.difference_4 = fma_f64(4 - power_4, b, -((4 + power_4) * r))
+    parts.above_4 = power_4 * (b + r)
+    parts.below = b - r
+    return parts
+
+
+cdef inline void open_cap(real x, Cap cap, real* difference_4, real* above_4, real* below) noexcept nogil:
+    cdef CapPartsF32 f32
+    cdef CapPartsF64 f64
+    if real is float:
+        f32 = cap_parts_f32(x, cap)
+        difference_4[0] = f32.difference_4
+        above_4[0] = f32.above_4
+        below[0] = f32.below
+    else:
+        f64 = cap_parts_f64(x, cap)
+        difference_4[0] = f64.difference_4
+        above_4[0] = f64.above_4
+        below[0] = f64.below
+
+
+cdef inline void close_cap(real x, Cap cap, real difference_4, real above_4, real below, real* y, real* slope) noexcept nogil:
+    """softcap tanh(x / softcap) and its slope 1 - tanh^2.
+
+    Domain: all numbers.
+    Result: +-softcap and 0 for infinities, and where 4 e is below half the smallest normal number; NaN for NaN.
+    Max error: 3 ulp, measured; of the slope 3 + 2 |x| / softcap ulp, for the quotient is rounded (fastlse.losses.SOFTCAP_ULP).
+    """
+    cdef real inverse
+    if real is float:
+        inverse = <float>1 / fma_f32(above_4, <float>0.25, below)
+        y[0] = signed_like_f32(<float>cap.quarter * (difference_4 * inverse), x)
+    else:
+        inverse = 1 / fma_f64(above_4, 0.25, below)
+        y[0] = signed_like_f64(cap.quarter * (difference_4 * inverse), x)
+    slope[0] = (above_4 * inverse) * (below * inverse)
 
 
 cdef inline real capped(real x, Cap cap) noexcept nogil:
-    if real is float:
-        return cap_f32(x, cap).y
-    else:
-        return cap_f64(x, cap).y
+    cdef real difference_4, above_4, below, y, slope
+    open_cap(x, cap, &difference_4, &above_4, &below)
+    close_cap(x, cap, difference_4, above_4, below, &y, &slope)
+    return y
 
 
 cdef inline Pair two_sum(double a, double b) noexcept nogil:

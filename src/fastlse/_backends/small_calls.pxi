@@ -1,6 +1,6 @@
-# The fast lane of plain calls, which saves them the checks in Python: rows of float32 or float64 in C order, all options as they
-# are by default. Small ones go straight from the array to the kernel along the row, larger ones by the way of choose_kernel.
-# None sends the caller the general way, which also raises what is to be raised. sweeps.pxi has lanes of its own by the same checks.
+# The fast lane of plain calls, which saves them the checks in Python: rows of float32 or float64 in C order. Small ones go straight
+# from the array to the kernel along the row, larger ones by the way of choose_kernel. None sends the caller the general way, which
+# also raises what is to be raised. loss_calls.pxi is the losses' lane; sweeps.pxi has lanes of its own by the same checks.
 
 cdef extern from *:
     """
@@ -18,6 +18,7 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.factor.data = NULL
     job.lse = NULL
     job.loss = NULL
+    job.target = NULL
     job.weight = NULL
     job.sample_weight = NULL
     job.ignore_index = -1
@@ -27,6 +28,7 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.needs_x = False
     job.ahead = 0
     job.n_blocks = 1
+    job.stretch = CHUNK
     job.states_at = 0
 
 
@@ -122,16 +124,21 @@ cdef cnp.ndarray rows_out(object out, cnp.ndarray a):
 
 cdef double run_plain(Job* job, cnp.ndarray a, cnp.ndarray out, Py_ssize_t n_rows, Py_ssize_t n, object n_threads,
                       object resolve) except? -1:
-    """Do a job that is set up but for its layout; the sum of the losses."""
+    """Do a job that is set up but for its layout, class probabilities lying as `a` does; the sum of the losses."""
     cdef Pair loss_sum
     cdef int threads = 1
-    cdef bint small = is_small(n_rows, n)
+    cdef char* probabilities
+    cdef bint small = is_small(n_rows, n) and job.softcap == 0 and job.factor.data == NULL
     if n_threads is not None or not small:
         threads = resolve(n_threads, n_rows * n)
     plain_layout(job, a, n_rows, n)
     if out is not None:
         job.out = job.x
         job.out.data = cnp.PyArray_BYTES(out)
+    if job.factor.data != NULL:
+        probabilities = job.factor.data
+        job.factor = job.x
+        job.factor.data = probabilities
     if not small:
         return run_for(job, a, threads)
     run_small(job, a, &loss_sum)
@@ -207,39 +214,3 @@ def softmax_rows(x, axis, out, n_threads, resolve):
 
 def log_softmax_rows(x, axis, out, n_threads, resolve):
     return results_rows(LOG_SOFTMAX, x, axis, out, n_threads, resolve)
-
-
-cdef bint plain_targets(object target, cnp.ndarray logits, Py_ssize_t n_rows, Py_ssize_t n):
-    """Whether there is a class for every row of the logits, none ignored."""
-    cdef const int64_t* targets
-    cdef Py_ssize_t invalid
-    cdef int ndim = cnp.PyArray_NDIM(logits) - 1
-    if not (ndim > 0 and cnp.PyArray_CheckExact(target) and cnp.PyArray_ISCARRAY_RO(target)
-            and cnp.PyArray_TYPE(target) == cnp.NPY_INT64 and has_axes(target, logits, ndim)):
-        return False
-    targets = <const int64_t*>cnp.PyArray_DATA(target)
-    if n_rows < NOGIL_ELEMENTS:
-        invalid = first_invalid(targets, n_rows, n, 0)      # 0 is a class: nothing is ignored
-    else:
-        with nogil:
-            invalid = first_invalid(targets, n_rows, n, 0)      # 0 is a class: nothing is ignored
-    return invalid < 0
-
-
-def cross_entropy_rows(logits, target, axis, bint want_grad, out, n_threads, resolve):
-    cdef Job job
-    cdef cnp.ndarray grad = None
-    cdef Py_ssize_t n_rows, n
-    cdef double loss_sum
-    if axis is None or not (plain_rows(logits, axis, &n_rows, &n) and plain_targets(target, logits, n_rows, n)):
-        return None
-    if want_grad:
-        grad = rows_out(out, logits)
-        if grad is None or not is_apart(grad, target):
-            return None
-    plain_job(&job, LOSS)
-    job.target = <const int64_t*>cnp.PyArray_DATA(target)
-    job.weight_total = n
-    job.grad_scale = 1.0 / n_rows
-    loss_sum = run_plain(&job, logits, grad, n_rows, n, n_threads, resolve)
-    return scalar_of(loss_sum / n_rows, logits), grad
