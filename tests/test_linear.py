@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -506,8 +507,9 @@ class TestDtypes:
 
 class TestMemory:
     def peak(self, function, *arguments, **options):
-        """The most that a call holds, its results and what is lazily set up included."""
+        """The most that a call holds, its results and its scratch included."""
         function(*arguments, **options)
+        _linear._kept_scratch.clear()
         tracemalloc.start()
         try:
             result = function(*arguments, **options)
@@ -557,6 +559,46 @@ class TestMemory:
         expected = linear_cross_entropy_and_grad(x, weight, target, linear_bias=bias)
         assert grad_x is None
         assert_same_bits((loss, grad_weight, grad_bias), (expected[0], *expected[1][1:]))
+
+
+class TestScratch:
+    """A call's scratch is kept for the next call."""
+
+    def test_what_is_left_in_it_changes_nothing(self, backend):
+        arguments = [problem(*shape, "float32") for shape in [(500, 9, 100), (300, 5, 70)]]
+        fresh = []
+        for x, weight, _, target in arguments:
+            _linear._kept_scratch.clear()
+            fresh.append(linear_cross_entropy_and_grad(x, weight, target))
+        for (x, weight, _, target), expected in zip(arguments[::-1], fresh[::-1], strict=True):
+            linear_cross_entropy(np.full_like(x, np.nan), weight, target)
+            scratch = _linear._kept_scratch[0]
+            result = linear_cross_entropy_and_grad(x, weight, target)
+            assert _linear._kept_scratch[0] is scratch
+            assert_same_bits((result[0], *result[1][:2]), (expected[0], *expected[1][:2]))
+            assert not any(np.shares_memory(scratch, grad) for grad in result[1][:2])
+
+    def test_calls_side_by_side_have_one_each(self, backend):
+        x, weight, _, target = problem(2000, 20, 50)
+        expected = linear_cross_entropy_and_grad(x, weight, target, chunk_rows=100)
+        with ThreadPoolExecutor(8) as pool:
+            calls = [
+                pool.submit(linear_cross_entropy_and_grad, x, weight, target, chunk_rows=100)
+                for _ in range(40)
+            ]
+            for call in calls:
+                loss, gradients = call.result()
+                assert_same_bits((loss, *gradients[:2]), (expected[0], *expected[1][:2]))
+        assert len(_linear._kept_scratch) == 1
+
+    def test_large_ones_are_not_kept(self, backend, monkeypatch):
+        x, weight, _, target = problem(100, 3, 10)
+        monkeypatch.setattr(_linear, "MOST_BYTES", 100 * 10 * 8 - 1)
+        _linear._kept_scratch.clear()
+        linear_cross_entropy(x, weight, target, chunk_rows=100)
+        assert not _linear._kept_scratch
+        linear_cross_entropy(x, weight, target, chunk_rows=99)
+        assert len(_linear._kept_scratch) == 1
 
 
 @pytest.mark.usefixtures("threads_for_small_problems")

@@ -224,6 +224,21 @@ class TestMean:
                 (fastlse.cross_entropy(x, target, n_threads=1),),
             )
 
+    def test_small_batches(self, backend, dtype):
+        """The mean over any few rows is that of their losses."""
+        for n in (1, 2, 10, 16, 17, 33, 40, 41, 50, 62, 64, 100):
+            for n_rows in (1, 7, 8, 9, 31, 32, 33, 34, 48, 51, 63, 64, 65, 100):
+                x, _ = rows_and_extras(n_rows, n, dtype)
+                x, target = np.maximum(x, -50), np.arange(n_rows) % n
+                losses = fastlse.cross_entropy(x, target, reduction="none").astype(float)
+                tolerance = 2 * float(np.finfo(dtype).eps)
+                for loss in (
+                    fastlse.cross_entropy(x, target),
+                    fastlse.cross_entropy_and_grad(x, target)[0],
+                    fastlse.cross_entropy(x, target, axis=np.int64(1)),
+                ):
+                    assert float(loss) == pytest.approx(losses.mean(), rel=tolerance)
+
     @pytest.mark.parametrize("option", LOSS_OPTIONS)
     def test_the_lane_of_options_is_the_general_way(
         self, compiled_backend, monkeypatch, dtype, option

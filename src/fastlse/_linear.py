@@ -6,13 +6,15 @@ the logits, and from the gradient, while the block is in the cache, its part of 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _threads
-from ._linear_problem import LinearProblem, for_blas, is_sparse, sum_dtype
+from ._linear_problem import MOST_BYTES, LinearProblem, for_blas, is_sparse, sum_dtype
 from ._loss_problem import LossProblem, reduced, row_losses, run_rows
 from ._targets import ClassIndices
 
@@ -48,8 +50,7 @@ def sums_and_gradients(
     losses, totals = row_losses(loss), []
     kept = loss.kept_rows()
     gradients = _Gradients(problem, want, kept is None)
-    buffer = _LogitsBuffer(problem)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _logits_buffer(problem) as buffer:
         for rows in _row_blocks(problem, kept):
             x = _block(problem.x, rows, problem.weight.dtype)
             logits = buffer.logits(x)
@@ -118,7 +119,10 @@ class _TargetEntries(NamedTuple):
             order = np.argsort(classes, kind="stable")
             in_order = classes[order]
             starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-            total[in_order[starts]] += np.add.reduceat((x[rows] * values)[order], starts)
+            terms = (x[rows] * values)[order]
+            if len(starts) < len(terms):
+                terms = np.add.reduceat(terms, starts)
+            total[in_order[starts]] += terms
 
 
 def _set_apart(block: LossProblem, grad: Array, x: Any) -> _TargetEntries | None:
@@ -137,17 +141,39 @@ def _set_apart(block: LossProblem, grad: Array, x: Any) -> _TargetEntries | None
     return _TargetEntries(classes, values)
 
 
+# The last call's scratch, for the next one: on a virtual machine, fresh pages cost several per cent
+# of the matrix products.
+_kept_scratch: deque[Array] = deque(maxlen=1)
+
+
+@contextmanager
+def _logits_buffer(problem: LinearProblem) -> Iterator[_LogitsBuffer]:
+    """A buffer in scratch that outlasts the call; calls side by side have one each."""
+    size = 0 if is_sparse(problem.x) else problem.chunk_rows * len(problem.weight)
+    n_bytes = size * problem.weight.itemsize
+    try:
+        scratch = _kept_scratch.pop()
+    except IndexError:
+        scratch = np.empty(0, np.uint8)
+    if scratch.nbytes < n_bytes:
+        scratch = np.empty(n_bytes, np.uint8)
+    try:
+        yield _LogitsBuffer(problem, scratch[:n_bytes].view(problem.weight.dtype))
+    finally:
+        if scratch.nbytes <= MOST_BYTES:  # and not what a caller's `chunk_rows` asked for
+            _kept_scratch.append(scratch)
+
+
 class _LogitsBuffer:
     """The one buffer of all blocks' logits; SciPy makes an array of its own for each block."""
 
-    def __init__(self, problem: LinearProblem) -> None:
+    def __init__(self, problem: LinearProblem, numbers: Array) -> None:
         self.weight, self.bias = problem.weight, problem.bias
         self.is_sparse = is_sparse(problem.x)
         self.by_class = len(self.weight) < FEW_CLASSES and not self.is_sparse
         # SciPy's product wants its dense factor in C order, or makes a copy each time.
         self.factor = np.ascontiguousarray(self.weight.T) if self.is_sparse else self.weight.T
-        size = 0 if self.is_sparse else problem.chunk_rows * len(self.weight)
-        self.numbers = np.empty(size, self.weight.dtype)
+        self.numbers = numbers
 
     def logits(self, x: Any) -> Array:
         """The logits of a block, x @ weight.T + bias; valid until the next call."""

@@ -60,7 +60,8 @@ def linear_cross_entropy(
         `set_num_threads`. The matrix products use those of NumPy's BLAS.
     chunk_rows : int, optional
         The most rows of a block. None takes as many as the cache holds, and with many classes 512,
-        or fewer where the call would hold more than 64 MB.
+        or fewer where the call would hold more than 64 MB. A block's scratch, if less than that, is
+        kept for the next call.
 
     Returns
     -------
