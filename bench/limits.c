@@ -3,7 +3,11 @@
    bench/limits.py compiles this once for each instruction set and dtype (BITS is 32 or 64). Every loop goes over n_rows rows
    of n elements, n a multiple of STEP; `out`, which begins at a cache line, takes what it writes. The exponentials are as
    accurate as the package's (polynomials of the same degrees), but nothing else is paid for: no NaN, no -inf, no confident
-   rows, sums in the working precision, no rest of a step. */
+   rows, sums in the working precision, no rest of a step.
+
+   Those "as promised" pay for what the package's bounds ask of any code, and still for nothing else: logits of -inf, the
+   maximum's own 1 kept out of the sum, whose digits it would swallow, sums in twice the working precision, and results of 0
+   where they would be subnormal. */
 
 #include <immintrin.h>
 #include <stddef.h>
@@ -141,6 +145,106 @@ static inline real sum_of_exponentials(const real* x, ptrdiff_t n, real max, rea
     return sum_of_lanes(sum[0]);
 }
 
+/* As promised: for d down to -inf. */
+static inline vector any_exponential(vector d)
+{
+  #if BITS == 32
+    return exponential(V(max)(V(set1)(-87.0f), d));
+  #else
+    return exponential(V(max)(V(set1)(-708.0), d));
+  #endif
+}
+
+#if defined(__AVX512F__) && BITS == 32
+  #define KEEP_WHERE(mask, v) _mm512_maskz_mov_ps(mask, v)
+  #define BELOW(a, b) _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+  #define AT_LEAST(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)
+#elif defined(__AVX512F__)
+  #define KEEP_WHERE(mask, v) _mm512_maskz_mov_pd(mask, v)
+  #define BELOW(a, b) _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)
+  #define AT_LEAST(a, b) _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ)
+#else
+  #define KEEP_WHERE(mask, v) V(and)(mask, v)
+  #define BELOW(a, b) V(cmp)(a, b, _CMP_LT_OQ)
+  #define AT_LEAST(a, b) V(cmp)(a, b, _CMP_GE_OQ)
+#endif
+
+/* Sums in twice the working precision. */
+#if BITS == 32
+  #if defined(__AVX512F__)
+typedef __m512d wide;
+    #define LOWER_HALF(v) _mm512_cvtps_pd(_mm512_castps512_ps256(v))
+    #define UPPER_HALF(v) _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))
+    #define ADD_WIDE(a, b) _mm512_add_pd(a, b)
+  #else
+typedef __m256d wide;
+    #define LOWER_HALF(v) _mm256_cvtps_pd(_mm256_castps256_ps128(v))
+    #define UPPER_HALF(v) _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))
+    #define ADD_WIDE(a, b) _mm256_add_pd(a, b)
+  #endif
+typedef struct { wide lower, upper; } sums;
+
+static inline sums add_wide(sums s, vector v)
+{
+    return (sums){ADD_WIDE(s.lower, LOWER_HALF(v)), ADD_WIDE(s.upper, UPPER_HALF(v))};
+}
+#else
+typedef struct { vector lower, upper; } sums;      /* the unevaluated sum of the two */
+
+static inline sums add_wide(sums s, vector v)
+{
+    vector sum = V(add)(s.upper, v);
+    vector from_v = V(sub)(sum, s.upper);
+    vector lost = V(add)(V(sub)(s.upper, V(sub)(sum, from_v)), V(sub)(v, from_v));
+    return (sums){V(add)(s.lower, lost), sum};
+}
+#endif
+
+static inline double sum_of_sums(sums s)
+{
+    double lower[BYTES / sizeof(double)], upper[BYTES / sizeof(double)], result = 0;
+    __builtin_memcpy(lower, &s.lower, BYTES);
+    __builtin_memcpy(upper, &s.upper, BYTES);
+    for (size_t i = 0; i < BYTES / sizeof(double); i++) result += lower[i] + upper[i];
+    return result;
+}
+
+/* As promised: the sum of exp(x - max) but for those of the maximum, which are 1 and counted in `ones`. */
+static inline double sum_as_promised(const real* x, ptrdiff_t n, real max, real* out, double* ones)
+{
+    const vector shift = V(set1)(max), zero = V(set1)(0), one = V(set1)(1);
+    sums sum[2] = {{0}};
+    vector below[EXP_CHAINS];
+    for (int c = 0; c < EXP_CHAINS; c++) below[c] = zero;
+    for (ptrdiff_t i = 0; i < n; i += STEP) {
+        vector folded[2] = {zero, zero};
+        _Pragma("GCC unroll 1") for (int c = 0; c < CHAINS; c += EXP_CHAINS) {
+            UNROLLED for (int k = 0; k < EXP_CHAINS; k++) {
+                vector d = V(sub)(V(loadu)(x + i + (c + k) * WIDTH), shift);
+                vector e = any_exponential(d);
+                if (out) V(storeu)(out + i + (c + k) * WIDTH, e);
+                below[k] = V(add)(below[k], KEEP_WHERE(BELOW(d, zero), one));
+                folded[k % 2] = V(add)(folded[k % 2], KEEP_WHERE(BELOW(d, zero), e));
+            }
+        }
+        for (int k = 0; k < 2; k++) sum[k] = add_wide(sum[k], folded[k]);
+    }
+    for (int c = 1; c < EXP_CHAINS; c++) below[0] = V(add)(below[0], below[c]);
+    *ones = (double)n - (double)sum_of_lanes(below[0]);
+    return sum_of_sums(sum[0]) + sum_of_sums(sum[1]);
+}
+
+/* As promised: what would be subnormal is 0. */
+static inline void scaled_as_promised(real* out, ptrdiff_t n, real factor, real floor)
+{
+    const vector f = V(set1)(factor), least = V(set1)(floor);
+    for (ptrdiff_t i = 0; i < n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++) {
+            vector v = V(loadu)(out + i + c * WIDTH);
+            V(storeu)(out + i + c * WIDTH, V(mul)(KEEP_WHERE(AT_LEAST(v, least), v), f));
+        }
+}
+
 /* out = x * factor, or a plain copy for a factor of 1, which the compiler knows. */
 static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, int streams, real* out)
 {
@@ -194,6 +298,23 @@ void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
     FOR_EACH_ROW scaled(out, n, 1 / sum_of_exponentials(x, n, largest(x, n), out), 0, 0, out);
+}
+
+void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
+        real max = largest(x, n);
+        double ones, rest = sum_as_promised(x, n, max, 0, &ones);
+        out[row] = (real)(max + (rest + ones));
+    }
+}
+
+void store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    FOR_EACH_ROW {
+        double ones, rest = sum_as_promised(x, n, largest(x, n), out, &ones);
+        scaled_as_promised(out, n, (real)(1 / (rest + ones)), (real)((rest + ones) * (BITS == 32 ? 0x1p-126 : 0x1p-1022)));
+    }
 }
 
 typedef void loop(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out);

@@ -236,10 +236,22 @@ TARGETS = {
             in_cache(["logsumexp"], "limit max and sum"),
         ),
         Target(
+            "... against the intrinsics loop that keeps the same promises",
+            1.15,
+            True,
+            in_cache(["logsumexp"], "limit max and sum, as promised"),
+        ),
+        Target(
             "softmax, log_softmax, cross_entropy_and_grad in cache against store and rescale",
             1.2,
             True,
             in_cache(STORING, "limit store and rescale"),
+        ),
+        Target(
+            "... against store and rescale that keeps the same promises",
+            1.2,
+            True,
+            in_cache(STORING, "limit store and rescale, as promised"),
         ),
         Target(
             "logsumexp out of cache against reading once or the arithmetic",
@@ -254,6 +266,12 @@ TARGETS = {
             out_of_cache(LONG_ROWS, "limit copy", "limit copy, streaming"),
         ),
         Target(
+            "... against store and rescale that keeps the same promises",
+            1.2,
+            True,
+            out_of_cache(LONG_ROWS, "limit store and rescale, as promised"),
+        ),
+        Target(
             "the same, rows of 4 MB and more, against reading twice and writing once",
             1.2,
             True,
@@ -262,6 +280,12 @@ TARGETS = {
                 "limit read twice, write once",
                 "limit read twice, write once, streaming",
             ),
+        ),
+        Target(
+            "... against store and rescale that keeps the same promises",
+            1.2,
+            True,
+            out_of_cache(LONGEST_ROWS, "limit store and rescale, as promised"),
         ),
         Target("100000x2, x3, x5: an element against 1000x1000", 5, True, short_rows(2, 5)),
         Target(

@@ -82,9 +82,12 @@ cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahe
         exp_step(x + i, shift, 2 * width, e + i)
         i += 2 * width
     if e != x and n >= width:
-        while i < n:                   # the last step overlaps the one before
+        # the last steps overlap the one before
+        while n - i > width // 2:
             exp_step(x + least(i, n - width), shift, width, e + least(i, n - width))
             i += width
+        if i < n:
+            exp_step(x + n - width // 2, shift, width // 2, e + n - width // 2)
         return
     while i < n:
         for j in range(width):

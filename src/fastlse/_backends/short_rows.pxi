@@ -137,6 +137,21 @@ cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, co
         ends.low[lane] = rest.low
 
 
+cdef inline void write_short_row(const Job* job, Row* row, const Ends* ends, int lane, const real* like) noexcept nogil:
+    """write_row, without the call for the usual: no mask, targets alone that pull, results in one run of memory."""
+    cdef const real* e = <const real*>row.out_scratch
+    cdef real* to = <real*>row.out
+    cdef Py_ssize_t n = job.layout.row.size
+    if not job.out.contiguous_row or row.where != NULL or job.softcap > 0 or has_pulls(job):
+        write_row(job, row, ends, lane, 0, n, e, ends.max[lane], like)
+    elif job.mode == LOG_SOFTMAX:
+        run_log(fetch(job, row, 0, n, like), n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), to)
+    else:
+        run_scale(e, n, real_of(ends.scale[lane], like), real_of(ends.floor[lane], like), to)
+        if ends.target[lane] >= 0:
+            to[ends.target[lane]] = real_of(ends.target_entry[lane], like)
+
+
 cdef void process_short_rows(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
     cdef Ends ends
     cdef Row rows[64]
@@ -157,5 +172,4 @@ cdef void process_short_rows(const Job* job, Py_ssize_t first, int count, char* 
         if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &rows[lane], like)
         else:
-            write_row(job, &rows[lane], <const Ends*>&ends, lane, 0, job.layout.row.size, <const real*>rows[lane].out_scratch,
-                      ends.max[lane], like)
+            write_short_row(job, &rows[lane], <const Ends*>&ends, lane, like)

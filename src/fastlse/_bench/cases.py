@@ -29,9 +29,10 @@ _STORING = (
     "limit read twice, write once",
     "limit read twice, write once, streaming",
     "limit store and rescale",
+    "limit store and rescale, as promised",
 )
 LIMITS = {
-    "logsumexp": ("limit read once", "limit max and sum"),
+    "logsumexp": ("limit read once", "limit max and sum", "limit max and sum, as promised"),
     **dict.fromkeys(OPERATIONS[1:], _STORING),
 }
 
