@@ -109,6 +109,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.across = serves_across(job, like)
     job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
+    job.stretch = CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
     if job.across:
         job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes else lanes

@@ -149,6 +149,21 @@ cdef inline void finish_totals_f64(Ends* ends, int count) noexcept nogil:
         ends.log_low[lane] = logarithm.low
 
 
+cdef inline void finish_scales(Ends* ends, int count, const real* like) noexcept nogil:
+    """The total and 1 / total alone, all that softmax takes: the same as from finish_totals and finish_inverse."""
+    cdef Pair sum
+    cdef double inverse
+    cdef int lane
+    for lane in range(count):
+        sum = two_sum(1, ends.high[lane])
+        inverse = 1 / sum.high
+        if real is double:
+            inverse = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - (sum.low + ends.low[lane]) * inverse)
+        ends.total[lane] = sum.high
+        ends.inverse[lane] = inverse
+        ends.log_high[lane] = 0
+
+
 cdef inline void finish_totals(Ends* ends, int count, const real* like) noexcept nogil:
     if real is float:
         finish_totals_f32(ends, count)
@@ -421,6 +436,10 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
 
 cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """From states to results: each row's own value, and what writing its row takes."""
+    if job.mode == SOFTMAX and job.lse == NULL:
+        finish_scales(ends, count, like)
+        finish_softmax(ends, count, like)
+        return
     finish_totals(ends, count, like)
     if job.out.data != NULL:
         finish_inverse(ends, count, like)

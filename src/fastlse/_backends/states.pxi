@@ -83,7 +83,7 @@ cdef void write_all_given(const Job* job, States states, Py_ssize_t batch_rows, 
 cdef write_from_states(Job* job, cnp.ndarray x, cnp.ndarray states, int n_threads):
     cdef States parts = states_of(states, job.layout.batch.size)
     cdef Py_ssize_t batch_rows = UNIT_ELEMENTS // job.layout.row.size
-    cdef Py_ssize_t scratch_size = 2 * CHUNK * sizeof(double)
+    cdef Py_ssize_t scratch_size = row_scratch(job, <const double*>NULL)
     cdef char* scratch = <char*>calloc(n_threads, scratch_size)
     if scratch == NULL:
         raise MemoryError(f"scratch of {n_threads} x {scratch_size} bytes")
