@@ -267,20 +267,31 @@ cdef inline double log_sum(const Ends* ends, int lane) noexcept nogil:
     return ends.max[lane] + (ends.log_high[lane] + ends.log_low[lane])
 
 
-cdef inline void finish_loss(const Job* job, Ends* ends, int count) noexcept nogil:
-    """loss = row_weight [(1 - eps) w_t (lse - x_t) + scale (sum of pull (lse - x)) + z lse^2], lse - x = (max - x) + log(1 + rest)."""
+cdef inline void finish_likelihoods(Ends* ends, int count, const real* like) noexcept nogil:
+    """value = lse - x_t = (max - x_t) + log(1 + rest), two numbers no less than zero."""
     cdef Pair gap, sum
+    cdef int lane
+    if real is float:         # which float64 adds for float32 without pairs
+        for lane in range(count):
+            ends.value[lane] = (ends.max[lane] - ends.logit[lane]) + ends.log_high[lane]
+    else:
+        for lane in range(count):
+            gap = two_sum(ends.max[lane], -ends.logit[lane])
+            sum = two_sum(gap.high, ends.log_high[lane])
+            ends.value[lane] = pick(is_infinite(ends.logit[lane]), sum.high, sum.high + (sum.low + (gap.low + ends.log_low[lane])))
+
+
+cdef inline void finish_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """loss = row_weight [(1 - eps) w_t (lse - x_t) + scale (sum of pull (lse - x)) + z lse^2], lse - x = (max - x) + log(1 + rest)."""
     cdef double likelihood, spread, loss
     cdef double scale = pull_scale(job)
     cdef double smoothing = job.smoothing
     cdef double z_loss = job.z_loss
     cdef int lane
+    finish_likelihoods(ends, count, like)
     for lane in range(count):
-        gap = two_sum(ends.max[lane], -ends.logit[lane])
-        sum = two_sum(gap.high, ends.log_high[lane])
-        likelihood = sum.high if is_infinite(ends.logit[lane]) else sum.high + (sum.low + (gap.low + ends.log_low[lane]))
         # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
-        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], likelihood) + (ends.max[lane] - ends.max[lane])
+        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
         loss = ends.class_weight[lane] * likelihood
         # without branches, or the loop does not vectorise; where they have nothing to say these terms are exact zeros
         spread = scale * (ends.deficit[lane] + ends.mass[lane] * (ends.log_high[lane] + ends.log_low[lane]))
@@ -338,18 +349,10 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
 
 
 cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noexcept nogil:
-    """finish_loss where only the targets pull: row_weight w_t ((max - x_t) + log(1 + rest))."""
-    cdef Pair gap, sum
+    """finish_loss where only the targets pull: row_weight w_t (lse - x_t)."""
     cdef double likelihood
     cdef int lane
-    if real is float:         # two numbers no less than zero, which float64 adds for float32 without pairs
-        for lane in range(count):
-            ends.value[lane] = (ends.max[lane] - ends.logit[lane]) + ends.log_high[lane]
-    else:
-        for lane in range(count):
-            gap = two_sum(ends.max[lane], -ends.logit[lane])
-            sum = two_sum(gap.high, ends.log_high[lane])
-            ends.value[lane] = pick(is_infinite(ends.logit[lane]), sum.high, sum.high + (sum.low + (gap.low + ends.log_low[lane])))
+    finish_likelihoods(ends, count, like)
     for lane in range(count):
         # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
         likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
@@ -448,7 +451,7 @@ cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexce
         if job.out.data != NULL:
             finish_target_gradient(job, ends, count, like)
     elif job.mode == LOSS:
-        finish_loss(job, ends, count)
+        finish_loss(job, ends, count, like)
         if job.out.data != NULL:
             finish_gradient(job, ends, count, like)
     else:

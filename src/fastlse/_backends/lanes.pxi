@@ -241,25 +241,28 @@ cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* sl
     cdef real next_above_4[CAP_STEP]
     cdef real next_below[CAP_STEP]
     cdef real rest[CAP_STEP]
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t before = 0
+    cdef Py_ssize_t i = CAP_STEP
+    cdef Py_ssize_t at
     cdef int j
-    if n >= CAP_STEP:
-        open_caps(x, cap, difference_4, above_4, below)
-        i = CAP_STEP
-        while i + CAP_STEP <= n:
-            open_caps(x + i, cap, next_difference_4, next_above_4, next_below)
-            close_caps(x + i - CAP_STEP, cap, difference_4, above_4, below, y + i - CAP_STEP, slope + i - CAP_STEP)
-            for j in range(CAP_STEP):
-                difference_4[j] = next_difference_4[j]
-                above_4[j] = next_above_4[j]
-                below[j] = next_below[j]
-            i += CAP_STEP
-        close_caps(x + i - CAP_STEP, cap, difference_4, above_4, below, y + i - CAP_STEP, slope + i - CAP_STEP)
-    if i < n:
+    if n < CAP_STEP and x != y:
         memset(rest, 0, sizeof(rest))
-        memcpy(rest, x + i, (n - i) * sizeof(real))
+        memcpy(rest, x, n * sizeof(real))
         open_caps(rest, cap, difference_4, above_4, below)
-        close_caps(rest, cap, difference_4, above_4, below, y + i, slope + i)
+        close_caps(rest, cap, difference_4, above_4, below, y, slope)
+        return
+    open_caps(x, cap, difference_4, above_4, below)
+    while i < n:
+        at = i if x == y else least(i, n - CAP_STEP)       # the last step overlaps the one before, unless that is capped already
+        open_caps(x + at, cap, next_difference_4, next_above_4, next_below)
+        close_caps(x + before, cap, difference_4, above_4, below, y + before, slope + before)
+        for j in range(CAP_STEP):
+            difference_4[j] = next_difference_4[j]
+            above_4[j] = next_above_4[j]
+            below[j] = next_below[j]
+        before = at
+        i += CAP_STEP
+    close_caps(x + before, cap, difference_4, above_4, below, y + before, slope + before)
 
 
 cdef inline real through_cap(real gradient, real slope) noexcept nogil:
