@@ -367,6 +367,7 @@ def test_same_bits(compiled_backend, threads_for_small_problems, dtype, n, targe
         {},
         {"z_loss": 1e-2},
         {"softcap": 4.0},
+        {"softcap": 20.0},  # some rows have a logit beyond 3/4 of it, and are capped otherwise
         {"z_loss": 1e-2, "softcap": 4.0, "label_smoothing": 0.1, "weight": rng.random(n)},
     ):
         options = {**options, "reduction": "none"}

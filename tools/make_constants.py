@@ -83,6 +83,28 @@ def half_coth(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffi
     show(name, c, worst(lambda s: evaluate(c, s) / b(s) - 1, mp.mpf(0), half**2), suffix)
 
 
+def tanh_ratio(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
+    """tanh(u) / u = 1 + u^2 q(u^2) for u in [0, 3/4]: q."""
+    high = mp.mpf("0.75") ** 2 * mp.mpf("1.0001")
+
+    def ratio(s: mp.mpf) -> mp.mpf:
+        u = mp.sqrt(s)
+        return mp.tanh(u) / u if s else mp.mpf(1)
+
+    c = [
+        rounding(value)
+        for value in fit(
+            lambda s: (ratio(s) - 1) / s, lambda s: s / ratio(s), mp.mpf(0), high, terms
+        )
+    ]
+    show(
+        name,
+        c,
+        worst(lambda s: (1 + s * evaluate(c, s)) / ratio(s) - 1, mp.mpf(0), high),
+        suffix,
+    )
+
+
 def logarithm(terms: int) -> None:
     """2 atanh(t) = 2 t + t^3 g(t^2) for t = z / (2 + z), 1 + z in [sqrt(1/2), sqrt(2)]: g."""
     high = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")
@@ -120,6 +142,8 @@ def main() -> None:
     exponential(10, round_f64, "exp, f64", "")
     half_coth(3, round_f32, "r coth(r log(2) / 2), f32", "f")
     half_coth(6, round_f64, "r coth(r log(2) / 2), f64", "")
+    tanh_ratio(5, round_f32, "tanh(u) / u, f32", "f")
+    tanh_ratio(12, round_f64, "tanh(u) / u, f64", "")
     logarithm(7)
     logarithm_to_two(4, round_f32, "log(1 + e), f32", "f")
     logarithm_to_two(10, round_f64, "log(1 + e), f64", "")

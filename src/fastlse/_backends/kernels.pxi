@@ -14,8 +14,8 @@ from numpy import float32, float64
 
 include "simd_math.pxi"
 include "sums.pxi"
-include "lanes.pxi"
 include "maxima.pxi"
+include "lanes.pxi"
 include "layout.pxi"
 include "job.pxi"
 include "finish.pxi"

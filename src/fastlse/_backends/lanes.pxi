@@ -152,61 +152,98 @@ cdef inline real deficit_of(real x, real shift, real pull) noexcept nogil:
     return pick(pull == 0, <real>0, pull * (shift - x))
 
 
-cdef inline void add_terms(const real* term, bint short_row, Sum* sum) noexcept nogil:
-    if short_row:
-        add_short(term, sum)
+cdef inline void add_deficits(const real* x, real shift, Sum* sum) noexcept nogil:
+    """Add shift - x of LANES elements."""
+    cdef int j
+    if real is float:
+        for j in range(16):
+            sum.part[j] += ((shift - x[j]) + (shift - x[16 + j])) + ((shift - x[32 + j]) + (shift - x[48 + j]))
     else:
-        add_group(term, sum)
+        for j in range(8):
+            add_pair(&sum.part[j], &sum.part[8 + j], ((shift - x[j]) + (shift - x[8 + j])) + ((shift - x[16 + j]) + (shift - x[24 + j])))
+
+
+cdef inline void add_pulled_deficits(const real* x, real shift, const real* pull, Sum* sum) noexcept nogil:
+    """Add pull (shift - x) of LANES elements."""
+    cdef int j
+    if real is float:
+        for j in range(16):
+            sum.part[j] += ((deficit_of(x[j], shift, pull[j]) + deficit_of(x[16 + j], shift, pull[16 + j]))
+                            + (deficit_of(x[32 + j], shift, pull[32 + j]) + deficit_of(x[48 + j], shift, pull[48 + j])))
+    else:
+        for j in range(8):
+            add_pair(&sum.part[j], &sum.part[8 + j],
+                     (deficit_of(x[j], shift, pull[j]) + deficit_of(x[8 + j], shift, pull[8 + j]))
+                     + (deficit_of(x[16 + j], shift, pull[16 + j]) + deficit_of(x[24 + j], shift, pull[24 + j])))
+
+
+cdef inline void add_last_pulls(const real* x, int n, real shift, const real* pull, bint short_row, Sum* deficit, Sum* mass) noexcept nogil:
+    """run_sum_pulls for less than LANES elements, zeros in the place of those that are missing."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real term[64]
+    cdef real drawn[64]
+    cdef int lane
+    for lane in range(lanes):
+        term[lane] = 0
+        drawn[lane] = 0
+    for lane in range(n):
+        drawn[lane] = pull[lane] if pull != NULL else 1
+    for lane in range(n):
+        term[lane] = deficit_of(x[lane], shift, drawn[lane])
+    if short_row:
+        add_short(<const real*>term, deficit)
+        add_short(<const real*>drawn, mass)
+    else:
+        add_group(<const real*>term, deficit)
+        add_group(<const real*>drawn, mass)
+
+
+cdef inline void run_sum_deficits(const real* x, Py_ssize_t n, real shift, bint short_row, Sum* deficit) noexcept nogil:
+    """run_sum_pulls where each pull is 1."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Sum lack = deficit[0]         # which nothing else can point to
+    cdef Sum count                     # which nobody asks for
+    cdef Py_ssize_t i = 0
+    clear(&count)
+    while i + lanes <= n:
+        add_deficits(x + i, shift, &lack)
+        i += lanes
+    if i < n:
+        add_last_pulls(x + i, <int>(n - i), shift, <const real*>NULL, short_row, &lack, &count)
+    deficit[0] = lack
 
 
 cdef inline void run_sum_pulls(const real* x, Py_ssize_t n, real shift, const real* pull, Py_ssize_t skip, bint short_row,
                                Py_ssize_t ahead, Sum* deficit, Sum* mass) noexcept nogil:
-    """Add pull * (shift - x) to the deficit, and the pulls to the mass, pull[skip] as if it were 0; pull NULL stands for ones,
-    which nobody adds up. The pulls `ahead` bytes further on are fetched, unless that is 0."""
+    """Add pull (shift - x) to the deficit, and the pulls to the mass, pull[skip] as if it were 0. The pulls `ahead` bytes further
+    on are fetched, unless that is 0."""
     cdef int lanes = 64 if real is float else 32
-    cdef Py_ssize_t whole = n - n % lanes
-    cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < whole else -1
+    cdef Py_ssize_t skipped = skip - skip % lanes if 0 <= skip < n else -1
     cdef const real* group
     cdef real stand_in[64]
-    cdef real term[64]
     cdef Sum lack = deficit[0]         # which nothing else can point to
     cdef Sum others = mass[0]
     cdef Py_ssize_t i = 0
-    cdef int lane
     if skipped >= 0:
-        memcpy(stand_in, pull + skipped, lanes * sizeof(real))
+        memcpy(stand_in, pull + skipped, least(lanes, n - skipped) * sizeof(real))
         stand_in[skip - skipped] = 0
-    while i < whole:
-        if pull == NULL:
-            for lane in range(lanes):
-                term[lane] = shift - x[i + lane]
-        else:
-            group = <const real*>stand_in if i == skipped else pull + i
-            if ahead != 0:
-                prefetch_group(<const char*>(pull + i) + ahead)
-            for lane in range(lanes):
-                term[lane] = deficit_of(x[i + lane], shift, group[lane])
-            add_group(group, &others)
-        add_group(<const real*>term, &lack)
+    while i < n:
+        group = <const real*>stand_in if i == skipped else pull + i
+        if ahead != 0:
+            prefetch_group(<const char*>(pull + i) + ahead)
+        if i + lanes > n:
+            add_last_pulls(x + i, <int>(n - i), shift, group, short_row, &lack, &others)
+            break
+        add_pulled_deficits(x + i, shift, group, &lack)
+        add_group(group, &others)
         i += lanes
-    if i < n:
-        for lane in range(lanes):
-            term[lane] = 0
-            stand_in[lane] = 0
-        for lane in range(<int>(n - i)):
-            stand_in[lane] = pull[i + lane] if pull != NULL else 1
-        if skip >= whole:
-            stand_in[skip - whole] = 0
-        for lane in range(<int>(n - i)):
-            term[lane] = deficit_of(x[i + lane], shift, stand_in[lane])
-        add_terms(<const real*>term, short_row, &lack)
-        add_terms(<const real*>stand_in, short_row, &others)
     deficit[0] = lack
     mass[0] = others
 
 
 cdef enum:
     CAP_STEP = 16        # elements that are capped in one step
+    STEEP_PIECE = 256    # elements that are searched for a steep one at once
 
 
 cdef inline void open_caps(const real* x, Cap cap, real* difference_4, real* above_4, real* below) noexcept nogil:
@@ -228,8 +265,26 @@ cdef inline void close_caps(const real* x, Cap cap, const real* difference_4, co
         slope[j] = its_slope[j]
 
 
-cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
-    """y = softcap tanh(x / softcap), of slope 1 - tanh^2. They lie in scratch, where x may be y and the last step goes beyond n.
+cdef inline void run_cap_gently(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
+    """run_cap by the series."""
+    cdef real gentle_x[CAP_STEP]
+    cdef real its_slope[CAP_STEP]
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t at
+    cdef int j
+    while i < n:
+        at = i if x == y else least(i, n - CAP_STEP)       # the last step overlaps the one before, unless that is capped already
+        for j in range(CAP_STEP):
+            cap_gently(x[at + j], cap, &gentle_x[j], &its_slope[j])
+        for j in range(CAP_STEP):
+            y[at + j] = gentle_x[j]
+        for j in range(CAP_STEP):
+            slope[at + j] = its_slope[j]
+        i += CAP_STEP
+
+
+cdef inline void run_cap_steeply(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
+    """run_cap for any logits.
 
     A step's quotients are taken beside the next one's polynomials: the chain from an element to its results is so long that
     the processor runs out of registers before it runs out of work.
@@ -240,20 +295,13 @@ cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* sl
     cdef real next_difference_4[CAP_STEP]
     cdef real next_above_4[CAP_STEP]
     cdef real next_below[CAP_STEP]
-    cdef real rest[CAP_STEP]
     cdef Py_ssize_t before = 0
     cdef Py_ssize_t i = CAP_STEP
     cdef Py_ssize_t at
     cdef int j
-    if n < CAP_STEP and x != y:
-        memset(rest, 0, sizeof(rest))
-        memcpy(rest, x, n * sizeof(real))
-        open_caps(rest, cap, difference_4, above_4, below)
-        close_caps(rest, cap, difference_4, above_4, below, y, slope)
-        return
     open_caps(x, cap, difference_4, above_4, below)
     while i < n:
-        at = i if x == y else least(i, n - CAP_STEP)       # the last step overlaps the one before, unless that is capped already
+        at = i if x == y else least(i, n - CAP_STEP)
         open_caps(x + at, cap, next_difference_4, next_above_4, next_below)
         close_caps(x + before, cap, difference_4, above_4, below, y + before, slope + before)
         for j in range(CAP_STEP):
@@ -263,6 +311,50 @@ cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* sl
         before = at
         i += CAP_STEP
     close_caps(x + before, cap, difference_4, above_4, below, y + before, slope + before)
+
+
+cdef inline real largest_magnitude(const real* x, Py_ssize_t n) noexcept nogil:
+    """The largest |x|, NaN skipped."""
+    cdef int width = 16 if real is float else 8
+    cdef real best[16]
+    cdef real largest = 0
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t at
+    cdef int j
+    if n < width:
+        for i in range(n):
+            largest = larger(<real>fabs(x[i]), largest)
+        return largest
+    for j in range(width):
+        best[j] = 0
+    while i < n:
+        at = least(i, n - width)       # overlaps the step before: a maximum does not mind
+        for j in range(width):
+            best[j] = larger(<real>fabs(x[at + j]), best[j])
+        i += width
+    return largest_of(best)
+
+
+cdef inline bint has_steep(const real* x, Py_ssize_t n, Cap cap) noexcept nogil:
+    """Whether any logit is; where many are, one is soon found."""
+    cdef Py_ssize_t i = 0
+    while i < n:
+        if is_steep(largest_magnitude(x + i, least(STEEP_PIECE, n - i)), cap):
+            return True
+        i += STEEP_PIECE
+    return False
+
+
+cdef inline void run_cap(const real* x, Py_ssize_t n, Cap cap, real* y, real* slope) noexcept nogil:
+    """y = softcap tanh(x / softcap), of slope 1 - tanh^2, of a row or CHUNK elements of one: which way to compute them is up to
+    all. They lie in scratch, where x may be y and the last step goes beyond n."""
+    if n < CAP_STEP and x != y:
+        memcpy(y, x, n * sizeof(real))
+        x = y
+    if has_steep(x, n, cap):
+        run_cap_steeply(x, n, cap, y, slope)
+    else:
+        run_cap_gently(x, n, cap, y, slope)
 
 
 cdef inline real through_cap(real gradient, real slope) noexcept nogil:
@@ -333,13 +425,29 @@ cdef inline void run_scale_capped(const real* e, Py_ssize_t n, real scale, real 
 cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real floor, real offset, const real* weight,
                                  real* to) noexcept nogil:
     """scale * e - offset * weight; weight NULL stands for ones. `to` is e or apart from it."""
-    cdef Py_ssize_t i
-    if weight == NULL:
+    cdef int width = 16 if real is float else 8
+    cdef real value[16]
+    cdef Py_ssize_t at
+    cdef Py_ssize_t i = 0
+    cdef int j
+    if e == to or n < width:
         for i in range(n):
-            to[i] = scaled(e[i], scale, floor) - offset
-    else:
-        for i in range(n):
-            to[i] = scaled(e[i], scale, floor) - offset * weight[i]
+            to[i] = scaled(e[i], scale, floor) - (offset * weight[i] if weight != NULL else offset)
+        return
+    while i < n and weight == NULL:
+        at = least(i, n - width)
+        for j in range(width):
+            value[j] = scaled(e[at + j], scale, floor) - offset
+        for j in range(width):
+            to[at + j] = value[j]
+        i += width
+    while i < n:
+        at = least(i, n - width)
+        for j in range(width):
+            value[j] = scaled(e[at + j], scale, floor) - offset * weight[at + j]
+        for j in range(width):
+            to[at + j] = value[j]
+        i += width
 
 
 cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:

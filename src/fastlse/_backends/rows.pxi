@@ -71,20 +71,23 @@ cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
     softcap = real_of(pick(softcap > 4 * smallest(like), softcap, 4 * smallest(like)), like)
     cap.quarter = 0.25 * softcap
     cap.steepness = real_of(-TWO_LOG2_E / softcap, like)
+    cap.inverse = real_of(1 / softcap, like)
     return cap
 
 
 cdef void gather_stretch(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
     cdef real* scratch = <real*>row.x_scratch
     cdef const real* x = scratch
+    cdef Py_ssize_t at = 0
     if job.x.contiguous_row and row.where == NULL:
         x = <const real*>row.x + start
     else:
         gather(&job.x, &job.layout.row, row.x, start, count, scratch, 1)
     if row.where != NULL:
         fill_masked(&job.where, &job.layout.row, row.where, start, count, real_of(-INF_F64, like), scratch, 1)
-    if job.softcap > 0:
-        run_cap(x, count, cap_of(job, like), scratch, <real*>row.slope_scratch)
+    while job.softcap > 0 and at < count:
+        run_cap(x + at, least(CHUNK, count - at), cap_of(job, like), scratch + at, <real*>row.slope_scratch + at)
+        at += CHUNK
     row.gathered = start
 
 
@@ -98,14 +101,11 @@ cdef inline const real* fetch(const Job* job, Row* row, Py_ssize_t start, Py_ssi
     return <const real*>row.x_scratch + (start - first)
 
 
-cdef inline double logit_at(const Job* job, const char* x, const real* like) noexcept nogil:
+cdef inline double element(const Job* job, Row* row, Py_ssize_t index, const real* like) noexcept nogil:
     """One element, capped."""
-    cdef real value = load(x, job.x.swapped, like)
-    return capped(value, cap_of(job, like)) if job.softcap > 0 else value
-
-
-cdef inline double element(const Job* job, const Row* row, Py_ssize_t index, const real* like) noexcept nogil:
-    return logit_at(job, row.x + offset_of(&job.layout.row, job.x.row_stride, index), like)
+    if job.softcap > 0:
+        return fetch(job, row, index, 1, like)[0]
+    return load(row.x + offset_of(&job.layout.row, job.x.row_stride, index), job.x.swapped, like)
 
 
 cdef inline const real* fetch_pulls(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t count, const real* like) noexcept nogil:
@@ -207,8 +207,11 @@ cdef inline void sum_pulls(const Job* job, Row* row, Ends* ends, int lane, doubl
         own_at = position - at if has_probabilities(job) and at <= position < at + count else -1
         if own_at >= 0:
             ends.own[lane] = pull[own_at]
-        run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, job.ahead if has_probabilities(job) else 0,
-                      &deficit, &others)
+        if pull == NULL:
+            run_sum_deficits(x, count, real_of(max, like), n <= SHORT_SUM, &deficit)
+        else:
+            run_sum_pulls(x, count, real_of(max, like), pull, own_at, n <= SHORT_SUM, job.ahead if has_probabilities(job) else 0,
+                          &deficit, &others)
         at += count
     ends.deficit[lane] = settled_total(&deficit, like)
     if has_probabilities(job):
@@ -343,6 +346,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
         else:
             for block in range(job.n_blocks):
                 store_block_state(job, row.index, block, scratch, states, like)
+        row.gathered = -1            # the blocks had its scratch
         state = merge_states(<const RowState*>states, 1, job.n_blocks)
         sum_pulls(job, row, ends, lane, state.max, find(job, row, state.max, like) if has_probabilities(job) else -1, like)
     set_state(ends, lane, state)
@@ -367,7 +371,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
             ends.low[lane] = 0
             continue
         if job.mode == LOSS and ends.target[lane] >= 0:
-            ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
+            ends.logit[lane] = element(job, &row, ends.target[lane], like)
         states_of_row(job, &row, &ends, lane, scratch, n_threads, like)
     if count == 1:
         finish(job, &ends, 1, like)

@@ -89,7 +89,7 @@ cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int c
             ends.max[lane] = 0
             continue
         if job.mode == LOSS and ends.target[lane] >= 0:
-            ends.logit[lane] = element(job, <const Row*>&rows[lane], ends.target[lane], like)
+            ends.logit[lane] = element(job, &rows[lane], ends.target[lane], like)
         ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &position[lane])
         sum_pulls(job, &rows[lane], ends, lane, ends.max[lane], position[lane], like)
 
@@ -138,16 +138,20 @@ cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, co
 
 
 cdef inline void write_short_row(const Job* job, Row* row, const Ends* ends, int lane, const real* like) noexcept nogil:
-    """write_row, without the call for the usual: no mask, targets alone that pull, results in one run of memory."""
+    """write_row, without the call for the usual: no mask, no softcap, results in one run of memory."""
     cdef const real* e = <const real*>row.out_scratch
     cdef real* to = <real*>row.out
     cdef Py_ssize_t n = job.layout.row.size
-    if not job.out.contiguous_row or row.where != NULL or job.softcap > 0 or has_pulls(job):
+    if not job.out.contiguous_row or row.where != NULL or job.softcap > 0:
         write_row(job, row, ends, lane, 0, n, e, ends.max[lane], like)
     elif job.mode == LOG_SOFTMAX:
         run_log(fetch(job, row, 0, n, like), n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), to)
     else:
-        run_scale(e, n, real_of(ends.scale[lane], like), real_of(ends.floor[lane], like), to)
+        if has_pulls(job):
+            run_scale_minus(e, n, real_of(ends.scale[lane], like), real_of(ends.floor[lane], like), real_of(ends.offset[lane], like),
+                            fetch_pulls(job, row, 0, n, like), to)
+        else:
+            run_scale(e, n, real_of(ends.scale[lane], like), real_of(ends.floor[lane], like), to)
         if ends.target[lane] >= 0:
             to[ends.target[lane]] = real_of(ends.target_entry[lane], like)
 

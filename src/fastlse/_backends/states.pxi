@@ -56,7 +56,7 @@ cdef void write_given(const Job* job, States states, Py_ssize_t first, int count
         ends.low[lane] = states.low[first + lane]
         if job.mode == LOSS and ends.target[lane] >= 0:
             row = open_row(job, first + lane, scratch, like)
-            ends.logit[lane] = element(job, <const Row*>&row, ends.target[lane], like)
+            ends.logit[lane] = element(job, &row, ends.target[lane], like)
     finish(job, &ends, count, like)
     for lane in range(count):
         row = open_row(job, first + lane, scratch, like)

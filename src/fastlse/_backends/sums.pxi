@@ -95,12 +95,12 @@ cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
 
 cdef inline double settled_total(const Sum* sum, const real* like) noexcept nogil:
     """The sum as one number, for terms that may be infinite: beside those a low part is no number."""
-    cdef double plain = 0
-    cdef Pair pair
+    cdef Pair pair = total(sum, like)
+    cdef double plain = pair.high + pair.low
     cdef int j
+    if plain - plain == 0:
+        return plain
+    plain = 0
     for j in range(16 if real is float else 8):
         plain += sum.part[j]
-    if plain - plain != 0:
-        return plain
-    pair = total(sum, like)
-    return pair.high + pair.low
+    return plain

@@ -191,6 +191,30 @@ cdef inline void lane_scale_minus_pull(real* e, const real* scale, const real* f
         e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * pull[lane]
 
 
+cdef inline void lane_cap(real* x, const real* magnitude, Cap cap, real* slope) noexcept nogil:
+    """run_cap of one class: each lane the way that its row's largest magnitude asks for."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real gentle_x[CAP_STEP]
+    cdef real gentle_slope[CAP_STEP]
+    cdef real steep_x[CAP_STEP]
+    cdef real steep_slope[CAP_STEP]
+    cdef real difference_4[CAP_STEP]
+    cdef real above_4[CAP_STEP]
+    cdef real below[CAP_STEP]
+    cdef int at = 0
+    cdef int j
+    while at < lanes:
+        open_caps(<const real*>x + at, cap, difference_4, above_4, below)
+        close_caps(<const real*>x + at, cap, difference_4, above_4, below, steep_x, steep_slope)
+        for j in range(CAP_STEP):
+            cap_gently(x[at + j], cap, &gentle_x[j], &gentle_slope[j])
+        for j in range(CAP_STEP):
+            x[at + j] = pick(is_steep(magnitude[at + j], cap), steep_x[j], gentle_x[j])
+        for j in range(CAP_STEP):
+            slope[at + j] = pick(is_steep(magnitude[at + j], cap), steep_slope[j], gentle_slope[j])
+        at += CAP_STEP
+
+
 cdef inline void lane_slope(real* gradient, const real* slope) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane

@@ -130,6 +130,31 @@ cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ss
                         real_of(-INF_F64, to), to + lane, lanes)
 
 
+cdef void cap_tile(const Job* job, Tile* tile, const real* like) noexcept nogil:
+    """run_cap of every lane, in place."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef Cap cap = cap_of(job, like)
+    cdef real* x = <real*>tile.x_scratch
+    cdef real* slope = <real*>tile.slope_scratch
+    cdef real magnitude[64]
+    cdef bint steep = False
+    cdef Py_ssize_t i
+    cdef int lane
+    for lane in range(lanes):
+        magnitude[lane] = 0
+    for i in range(n):
+        for lane in range(lanes):
+            magnitude[lane] = larger(<real>fabs(x[i * lanes + lane]), magnitude[lane])
+    for lane in range(tile.count):
+        steep |= is_steep(magnitude[lane], cap)
+    if not steep:
+        run_cap_gently(<const real*>x, n * lanes, cap, x, slope)
+        return
+    for i in range(n):
+        lane_cap(x + i * lanes, <const real*>magnitude, cap, slope + i * lanes)
+
+
 cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t* step,
                                      const real* like) noexcept nogil:
     """Elements start .. start + count of all lanes: address of the first and the distance of the next, in bytes."""
@@ -142,8 +167,7 @@ cdef inline const char* tile_rows_at(const Job* job, Tile* tile, Py_ssize_t star
         if not tile.gathered:
             gather_tile(job, tile, 0, job.layout.row.size, <real*>tile.x_scratch)
             if job.softcap > 0:
-                run_cap(<const real*>tile.x_scratch, job.layout.row.size * lanes, cap_of(job, like), <real*>tile.x_scratch,
-                        <real*>tile.slope_scratch)
+                cap_tile(job, tile, like)
             tile.gathered = True
         return tile.x_scratch + start * step[0]
     gather_tile(job, tile, start, count, <real*>tile.x_scratch)
@@ -530,11 +554,12 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
         at += count
 
 
-cdef inline void open_losses_of_tile(const Job* job, const Tile* tile, Ends* ends, const real* like) noexcept nogil:
+cdef inline void open_losses_of_tile(const Job* job, Tile* tile, Ends* ends, const real* like) noexcept nogil:
     """What is to know of the tile's losses, the targets' logits included."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t stride = run_stride(&job.layout.row, job.x.row_stride)
     cdef real logit[64]
+    cdef const real* capped
     cdef Py_ssize_t at
     cdef int lane
     open_losses(job, ends, tile.first, tile.count, like)
@@ -548,10 +573,16 @@ cdef inline void open_losses_of_tile(const Job* job, const Tile* tile, Ends* end
         for lane in range(tile.count):
             ends.logit[lane] = logit[lane]
         return
+    if job.softcap > 0:
+        capped = <const real*>tile_rows_at(job, tile, 0, 1, &stride, like)      # a whole tile's first
+        for lane in range(tile.count):
+            if ends.target[lane] >= 0:
+                ends.logit[lane] = capped[ends.target[lane] * lanes + lane]
+        return
     for lane in range(tile.count):
         if ends.target[lane] >= 0:
             at = offset_of(&job.layout.row, job.x.row_stride, ends.target[lane])
-            ends.logit[lane] = logit_at(job, job.x.data + tile.x_offset[lane] + at, like)
+            ends.logit[lane] = load(job.x.data + tile.x_offset[lane] + at, job.x.swapped, like)
 
 
 cdef inline void tile_states(const Job* job, Tile* tile, char* scratch, char* kept, Py_ssize_t kept_step, Ends* ends,
@@ -583,7 +614,7 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef Py_ssize_t kept_step = lanes * sizeof(real)
     open_tile(job, &tile, first, count, scratch, like)
     if job.mode == LOSS:
-        open_losses_of_tile(job, <const Tile*>&tile, &ends, like)
+        open_losses_of_tile(job, &tile, &ends, like)
     if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1 and not job.needs_x:
         if tile.out_adjacent:
             kept = job.out.data + tile.out_offset[0]
