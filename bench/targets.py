@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from fastlse._bench.inputs import make_inputs
 from fastlse._bench.progress import Progress
 from fastlse._bench.races import run_race
 from fastlse._bench.results import Result
-from fastlse._bench.timing import Pace
+from fastlse._bench.timing import Pace, race
 
 STORING = OPERATIONS[1:]
 LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
@@ -136,18 +137,28 @@ def in_cache(operations, limit, suite="limits"):
     return ratios
 
 
+def arithmetic_of(found, case):
+    """The time of the hand-written loop in cache, for a case's number of elements."""
+    limit = "limit max and sum" if case.operation == "logsumexp" else "limit store and rescale"
+    nanoseconds = min(
+        (
+            r.ns_per_element
+            for r in found.results
+            if (r.suite, r.contender, r.case.dtype) == ("limits", limit, case.dtype)
+        ),
+        default=None,
+    )
+    return None if nanoseconds is None else nanoseconds * 1e-9 * case.n_elements
+
+
 def logsumexp_out_of_cache(found):
     for result in found.ours("limits", operation=["logsumexp"], shape=BIG_SHAPES):
         case = result.case
         reading = found.times.get(("limits", case, "limit read once"))
-        arithmetic = [
-            r.ns_per_element * 1e-9 * case.n_elements
-            for r in found.results
-            if r.contender == "limit max and sum" and r.case.dtype == case.dtype
-        ]
-        if reading is not None and arithmetic:
-            which = "reading" if reading > min(arithmetic) else "arithmetic"
-            seconds = max(reading, min(arithmetic))
+        arithmetic = arithmetic_of(found, case)
+        if reading is not None and arithmetic is not None:
+            which = "reading" if reading > arithmetic else "arithmetic"
+            seconds = max(reading, arithmetic)
             yield Ratio(result.best / seconds, f"{case.label()}, {which}")
 
 
@@ -165,6 +176,20 @@ def speed_up(dtypes, is_big):
             seconds, name = found.fastest(result, PEERS)
             if (result.case.shape in BIG_SHAPES) == is_big and seconds is not None:
                 yield Ratio(seconds / result.best, f"{result.case.label()}, {name}")
+
+    return ratios
+
+
+def speed_up_of_the_limit(dtypes, is_big):
+    """What speed_up would be if fastlse were as fast everywhere as the intrinsics are in cache."""
+
+    def ratios(found):
+        for result in found.ours("peers", dtype=dtypes):
+            seconds, name = found.fastest(result, PEERS)
+            arithmetic = arithmetic_of(found, result.case)
+            measured = seconds is not None and arithmetic is not None
+            if (result.case.shape in BIG_SHAPES) == is_big and measured:
+                yield Ratio(seconds / arithmetic, f"{result.case.label()}, {name}")
 
     return ratios
 
@@ -206,6 +231,17 @@ def two_threads(found):
     """How many times faster two threads are than one."""
     for two, one in _pairs(found, "threads"):
         yield Ratio(one.best / two.best, two.case.label())
+
+
+def two_threads_copying(found):
+    """The same for np.copyto, by halves: what memory allows."""
+    alone = {
+        r.case.dtype: r.best for r in found.results if (r.suite, r.case.threads) == ("copy", 1)
+    }
+    for result in found.results:
+        if (result.suite, result.case.threads) == ("copy", 2):
+            dtype = result.case.dtype
+            yield Ratio(alone[dtype] / result.best, f"{dtype} {result.case.shape}")
 
 
 def two_threads_disturbed(found):
@@ -322,6 +358,7 @@ TARGETS = {
     ],
     2: [
         Target("two threads against one on 4 M elements", 1.8, False, two_threads),
+        Target("... np.copyto of as many, by halves", 1.8, False, two_threads_copying),
         Target(
             "with another busy process: two threads over one, medians",
             1.05,
@@ -343,15 +380,18 @@ PEER_TARGETS = [
         False,
         speed_up(["float32"], False),
     ),
+    Target("... over the intrinsics limit", 3, False, speed_up_of_the_limit(["float32"], False)),
     Target(
         "fastest peer over fastlse, float64, up to 1000x1000",
         2.5,
         False,
         speed_up(["float64"], False),
     ),
+    Target("... over the intrinsics limit", 2.5, False, speed_up_of_the_limit(["float64"], False)),
     Target(
         "fastest peer over fastlse, 256x32000 and 8x1000000", 1.4, False, speed_up(DTYPES, True)
     ),
+    Target("... over the intrinsics limit", 1.4, False, speed_up_of_the_limit(DTYPES, True)),
 ]
 
 
@@ -359,9 +399,9 @@ def run_suite(name, n_threads, pace, contenders=limits.ALL_CONTENDERS, suite=Non
     """The results of a suite's races, under its own or another suite's name."""
     races = list(SUITES[name].races(n_threads))
     progress = Progress(len(races))
-    for race in races:
-        progress.start(f"{suite or name}: {race.name}")
-        for outcome in run_race(race.entrants, pace, contenders, limits.scale).values():
+    for its_race in races:
+        progress.start(f"{suite or name}: {its_race.name}")
+        for outcome in run_race(its_race.entrants, pace, contenders, limits.scale).values():
             if isinstance(outcome, Result):
                 yield replace(outcome, suite=suite or name)
         progress.finish()
@@ -397,6 +437,27 @@ def run_idle(rounds=30):
         yield Result(case, OURS, (first, steady), 0.0, "idle")
 
 
+def run_copies(pace):
+    """np.copyto of a matrix by one thread and by two, each a half of the rows."""
+    with ThreadPoolExecutor(1) as other:
+        for dtype in DTYPES:
+            x = np.ones((4000, 1000), dtype)
+            out = np.empty_like(x)
+            halves = slice(2000), slice(2000, None)
+
+            def alone(out=out, x=x):
+                np.copyto(out, x)
+
+            def shared(out=out, x=x, halves=halves):
+                first = other.submit(np.copyto, out[halves[0]], x[halves[0]])
+                np.copyto(out[halves[1]], x[halves[1]])
+                first.result()
+
+            for threads, timing in race({1: alone, 2: shared}, pace).items():
+                case = Case("softmax", dtype, x.shape, threads=threads)
+                yield Result(case, "np.copyto", tuple(timing.seconds), timing.processors, "copy")
+
+
 def idle_pair(call):
     """The time of a call after a pause, and the mean of those of the ten after it."""
     time.sleep(IDLE_SECONDS)
@@ -415,6 +476,7 @@ def measured(options):
     if options.threads == 1 and "limits" in options.only and "avx2" in fastlse.available_backends():
         yield from run_avx2(pace)
     if options.threads == 2 and "threads" in options.only:
+        yield from run_copies(pace)
         yield from run_idle()
         with busy_process():
             yield from run_suite("threads", 2, pace, suite="threads, busy")

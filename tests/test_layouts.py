@@ -303,6 +303,18 @@ def test_out_that_overlaps_other_inputs(backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("operation", WITH_ROWS_OUT.values(), ids=WITH_ROWS_OUT)
+def test_new_arrays_lie_as_the_input_does(backend, operation, dtype):
+    x, extras = rows_and_extras(20, 12, dtype)
+    padded = np.zeros((12, 40), dtype)
+    padded[:, ::2] = x.T
+    for view in (np.asfortranarray(x), padded.T[::2], np.asfortranarray(x)[::-1, ::-1]):
+        assert operation(view, extras)[-1].flags.f_contiguous
+    for view in (x, x[:, ::-1], np.broadcast_to(x[0], x.shape)):
+        assert operation(view, extras)[-1].flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_logsumexp_out(backend, dtype):
     """Logsumexp into arrays of any layout, over its own input too."""
     x = random((20, 10), dtype)

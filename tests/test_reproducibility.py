@@ -193,6 +193,33 @@ class TestOut:
                 assert_same_bits(operation(x, extras, out=out), expected)
 
 
+@each_operation
+class TestBands:
+    """Long rows that are neighbours in memory are worked on many tiles at a time."""
+
+    @pytest.mark.parametrize("n", [95, 96, 97, 200, 1000])
+    def test_as_along_the_row(
+        self, compiled_backend, threads_for_small_problems, operation, dtype, n
+    ):
+        """More rows than one band has, and a last tile that is not whole; a NaN; a masked class."""
+        x, extras = rows_and_extras(1100, n, dtype)
+        x = np.random.default_rng(n).standard_normal(x.shape).astype(dtype) * 5
+        x[77, 5], x[78, 6] = np.nan, -np.inf
+        expected = operation(x, extras)
+        by_column = np.asfortranarray(x)
+        for n_threads in (1, 2, 3):
+            assert_same_bits(operation(by_column, extras, n_threads=n_threads), expected)
+        rows = slice(3, None)
+        assert_same_bits(operation(by_column[rows], extras.of(rows)), [e[rows] for e in expected])
+
+    def test_infinite_maxima(self, compiled_backend, operation, dtype):
+        x, extras = rows_and_extras(200, 128, dtype)
+        x[:] = np.random.default_rng(0).standard_normal(x.shape)
+        for value in (np.inf, -np.inf, np.nan):
+            x[70] = value
+            assert_same_bits(operation(np.asfortranarray(x), extras), operation(x, extras))
+
+
 class TestMean:
     """The sum over the rows, too, does not depend on who added what."""
 
@@ -238,6 +265,23 @@ class TestMean:
                     fastlse.cross_entropy(x, target, axis=np.int64(1)),
                 ):
                     assert float(loss) == pytest.approx(losses.mean(), rel=tolerance)
+
+    def test_columns(self, compiled_backend, dtype, threads_for_small_problems):
+        """Tiles that overlap (not in place) count each row once."""
+        for n_rows in (64, 65, 100, 1100):
+            x, _ = rows_and_extras(n_rows, 120, dtype)
+            x, target = np.asfortranarray(np.maximum(x, -50)), np.arange(n_rows) % 120
+            losses = fastlse.cross_entropy(x, target, reduction="none").astype(float)
+            expected = fastlse.cross_entropy_and_grad(x, target, n_threads=1)
+            assert float(expected[0]) == pytest.approx(
+                losses.mean(), rel=2 * float(np.finfo(dtype).eps)
+            )
+            for n_threads in (2, 3):
+                result = fastlse.cross_entropy_and_grad(x, target, n_threads=n_threads)
+                assert_same_bits(result, expected)
+            in_place = x.copy(order="F")
+            result = fastlse.cross_entropy_and_grad(in_place, target, out=in_place)
+            assert_same_bits(result, expected)
 
     @pytest.mark.parametrize("option", LOSS_OPTIONS)
     def test_the_lane_of_options_is_the_general_way(

@@ -24,5 +24,8 @@ def in_memory_order(x: Array, *others: Array | None) -> tuple[Array | None, ...]
 
 
 def room_like(x: Array, dtype: np.dtype[Any]) -> Array:
-    """An array of `x`'s shape whose axes lie in memory as those of `x` do."""
-    return np.empty_like(x, dtype=dtype, subok=False)
+    """An array of `x`'s shape whose axes lie in memory as those of `x` do.
+
+    One in C order for an `x` that repeats elements.
+    """
+    return np.empty_like(x, dtype=dtype, order="C" if 0 in x.strides else "K", subok=False)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from . import _backends, _threads
 from ._lazy import lazy_version
 from ._loss_problem import loss_problem, run
 from ._problem import check_out, compute_dtype, finish
+from ._sweep import room_like
 from ._targets import as_options
 
 if TYPE_CHECKING:
@@ -214,7 +213,7 @@ def cross_entropy_and_grad(
     loss : scalar or ndarray
         As from `cross_entropy`.
     grad : ndarray
-        Of the logits' shape and dtype; `out` if that was given.
+        Of the logits' shape and dtype, its axes in memory as theirs; `out` if that was given.
 
     Raises
     ------
@@ -310,6 +309,6 @@ def cross_entropy_and_grad(
 
     if given is not None and problem.can_write_to(given):
         return run(problem, given, threads), given
-    grad = np.empty(problem.logits.shape, compute_dtype(problem.dtype))
+    grad = room_like(problem.logits, compute_dtype(problem.dtype))
     loss = run(problem, grad, threads)
     return loss, finish(grad, problem.dtype, given)

@@ -19,6 +19,7 @@ from ._problem import (
     finish,
     reduction_problem,
 )
+from ._sweep import room_like
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -184,7 +185,8 @@ def softmax(
     Returns
     -------
     probabilities : ndarray or scalar
-        Of the shape of `x`; `out` if that was given; a scalar if `x` is one.
+        Of the shape of `x`, its axes in memory as those of `x`; `out` if that was given; a scalar
+        if `x` is one.
 
     Raises
     ------
@@ -261,7 +263,8 @@ def log_softmax(
     Returns
     -------
     log_probabilities : ndarray or scalar
-        Of the shape of `x`; `out` if that was given; a scalar if `x` is one.
+        Of the shape of `x`, its axes in memory as those of `x`; `out` if that was given; a scalar
+        if `x` is one.
 
     Raises
     ------
@@ -382,7 +385,7 @@ def _softmax_like(
     if given is not None and can_write_to(given, problem.x, [problem.where]):
         result = given
     else:
-        result = np.empty(problem.shape, compute_dtype(problem.dtype))
+        result = room_like(problem.x.reshape(problem.shape), compute_dtype(problem.dtype))
     if problem.x.size:
         rows, out_rows = problem.rows(problem.x), problem.rows(np.atleast_1d(result))
         where = None if problem.where is None else problem.rows(problem.where)

@@ -111,8 +111,9 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.stretch = CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
+    job.in_bands = serves_bands(job, like)
     if job.across:
-        job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes else lanes
+        job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes and not job.in_bands else lanes
         job.states_at = tile_scratch(job, n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:

@@ -409,6 +409,17 @@ cdef inline void add_losses(LossSums* sums, const double* value, int count) noex
         sums.high[lane] = high
 
 
+cdef inline Pair sum_of_losses(const LossSums* sums) noexcept nogil:
+    cdef Pair sum
+    cdef int lane
+    sum.high = 0
+    sum.low = 0
+    for lane in range(64):
+        add_to(&sum, sums.high[lane])
+        sum.low += sums.low[lane]
+    return sum
+
+
 cdef inline void store_states(const Job* job, const Ends* ends, Py_ssize_t first, int count, const real* like) noexcept nogil:
     """The rows' states instead of their logsumexp: all maxima, then both parts of rest. A NaN becomes the maximum."""
     cdef double* to = <double*>job.lse + first

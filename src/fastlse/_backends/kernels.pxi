@@ -24,6 +24,7 @@ include "rows.pxi"
 include "short_rows.pxi"
 include "tile_lanes.pxi"
 include "tiles.pxi"
+include "bands.pxi"
 include "weighted.pxi"
 include "describe.pxi"
 
@@ -63,8 +64,7 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
     cdef Py_ssize_t row = unit * job.unit_rows
     cdef Py_ssize_t stop = least(job.layout.batch.size, row + job.unit_rows)
     cdef LossSums sums
-    cdef Pair loss_sum
-    cdef int count, lane
+    cdef int count
     clear_losses(&sums)
     while row < stop:
         if job.across:
@@ -78,18 +78,29 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
             process_rows(job, row, count, scratch, n_threads, &sums, like)
         row += count
     if loss_sums != NULL:
-        loss_sum.high = 0
-        loss_sum.low = 0
-        for lane in range(lanes):
-            add_to(&loss_sum, sums.high[lane])
-            loss_sum.low += sums.low[lane]
-        loss_sums[unit] = loss_sum
+        loss_sums[unit] = sum_of_losses(<const LossSums*>&sums)
+
+
+cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t stop, char* scratch, int n_threads, Pair* loss_sums,
+                        const real* like) noexcept nogil:
+    """Units first .. stop, those that can be as one band."""
+    cdef Py_ssize_t unit = first
+    cdef Py_ssize_t n_rows
+    if job.in_bands:
+        n_rows = rows_for_band(job, first * job.unit_rows, stop * job.unit_rows, like)
+        if n_rows > 0 and process_band(job, first * job.unit_rows, n_rows, scratch + job.band_at,
+                                       loss_sums + first if loss_sums != NULL else NULL, like):
+            unit += (n_rows + job.unit_rows - 1) // job.unit_rows
+    while unit < stop:
+        process_unit(job, unit, scratch, n_threads, loss_sums, like)
+        unit += 1
 
 
 cdef double run(Job* job, int n_threads, const real* like) except? -1:
     """Do the job; the sum of the losses, whatever the number of threads in the same order."""
     cdef Py_ssize_t n_rows = job.layout.batch.size
-    cdef Py_ssize_t n_units, unit
+    cdef Py_ssize_t n_units, unit, n_tasks, task
+    cdef Py_ssize_t in_task = 1
     cdef Pair* loss_sums = NULL
     cdef Pair loss_sum
     cdef char* allocated
@@ -99,6 +110,11 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     cdef bint share_rows = n_threads > 1 and job.n_blocks > 1 and n_rows < 2 * n_threads and not job.across
     if n_units < n_threads and not share_rows:
         n_threads = <int>n_units
+    if job.in_bands:
+        in_task = least(BAND_TILES, (n_units + n_threads - 1) // n_threads)
+        job.band_at = job.scratch_size
+        job.scratch_size += band_scratch(<int>in_task, like)
+    n_tasks = (n_units + in_task - 1) // in_task
     allocated = <char*>calloc(n_threads * job.scratch_size + 64, 1)
     if job.mode == LOSS:
         loss_sums = <Pair*>calloc(n_units, sizeof(Pair))
@@ -109,15 +125,15 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     scratch = <char*>((<uintptr_t>allocated + 63) & ~<uintptr_t>63)
 
     if n_rows * job.layout.row.size < NOGIL_ELEMENTS:
-        for unit in range(n_units):
-            process_unit(job, unit, scratch, 1, loss_sums, like)
+        for task in range(n_tasks):
+            process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch, 1, loss_sums, like)
     elif n_threads == 1 or share_rows:
         with nogil:
-            for unit in range(n_units):
-                process_unit(job, unit, scratch, n_threads, loss_sums, like)
+            for task in range(n_tasks):
+                process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch, n_threads, loss_sums, like)
     else:
-        for unit in prange(n_units, schedule="dynamic", num_threads=n_threads, nogil=True):
-            process_unit(job, unit, scratch + threadid() * job.scratch_size, 1, loss_sums, like)
+        for task in prange(n_tasks, schedule="dynamic", num_threads=n_threads, nogil=True):
+            process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch + threadid() * job.scratch_size, 1, loss_sums, like)
 
     loss_sum.high = 0
     loss_sum.low = 0

@@ -86,6 +86,21 @@ cdef inline void lane_keep_and_drop(real* e, const real* position, real at, real
         e[lane] = nothing if position[lane] == at else e[lane]
 
 
+cdef inline void lane_fold_quarters(real[4][64] quarter, int quarters) noexcept nogil:
+    """(q0 + q1) + (q2 + q3) into the first, what is missing being zero."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    if quarters > 1:
+        for lane in range(lanes):
+            quarter[0][lane] += quarter[1][lane]
+    if quarters == 3:
+        for lane in range(lanes):
+            quarter[0][lane] += quarter[2][lane]
+    if quarters == 4:
+        for lane in range(lanes):
+            quarter[0][lane] += quarter[2][lane] + quarter[3][lane]
+
+
 cdef inline void lane_set(const real* term, double* parts, int j) noexcept nogil:
     """The first terms for position j."""
     cdef int lanes = 64 if real is float else 32

@@ -146,7 +146,7 @@ cdef void cap_tile(const Job* job, Tile* tile, const real* like) noexcept nogil:
     for i in range(n):
         for lane in range(lanes):
             magnitude[lane] = larger(<real>fabs(x[i * lanes + lane]), magnitude[lane])
-    for lane in range(tile.count):
+    for lane in range(lanes):
         steep |= is_steep(magnitude[lane], cap)
     if not steep:
         run_cap_gently(<const real*>x, n * lanes, cap, x, slope)
@@ -303,16 +303,7 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                     lane_keep_and_drop(quarter[k][q], position, <real>(at + i - start), nothing, <real*>(e_out + (at + i) * e_step))
                 else:
                     lane_drop(quarter[k][q], position, <real>(at + i - start), nothing)
-            # (q0 + q1) + (q2 + q3), what is missing being zero
-            if quarters > 1:
-                for lane in range(lanes):
-                    quarter[k][0][lane] += quarter[k][1][lane]
-            if quarters == 3:
-                for lane in range(lanes):
-                    quarter[k][0][lane] += quarter[k][2][lane]
-            if quarters == 4:
-                for lane in range(lanes):
-                    quarter[k][0][lane] += quarter[k][2][lane] + quarter[k][3][lane]
+            lane_fold_quarters(quarter[k], quarters)
             if short_row:
                 continue
             if at == start:
@@ -386,15 +377,28 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
     settle_parts(<const Tile*>tile, ends.deficit, like)
 
 
+cdef inline void set_rests(const double* parts, Ends* ends, const real* like) noexcept nogil:
+    """Each lane's rest from its sum."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Pair rest
+    cdef int lane
+    for lane in range(lanes):
+        if real is float:
+            ends.high[lane] = parts[lane] * unscale(like)
+            ends.low[lane] = 0
+        else:
+            rest = fast_two_sum(parts[lane], parts[8 * lanes + lane])
+            ends.high[lane] = rest.high * unscale(like)
+            ends.low[lane] = rest.low * unscale(like)
+
+
 cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
                             Ends* ends, const real* like) noexcept nogil:
     """The state of elements start .. stop for every lane."""
     cdef int lanes = 64 if real is float else 32
-    cdef const double* parts = <const double*>tile.parts
     cdef real shift[64]
     cdef real position[64]
     cdef double marker[64]
-    cdef Pair rest
     cdef int infinite = 0
     cdef int lane
     tile_max(job, tile, start, stop, shift, position)
@@ -409,14 +413,7 @@ cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssi
         for lane in range(lanes):
             marker[lane] = ends.high[lane]
     tile_sum(job, tile, start, stop, EXPONENTIALS, <const real*>shift, <const real*>position, e_out, e_step)
-    for lane in range(lanes):
-        if real is float:
-            ends.high[lane] = parts[lane] * unscale(like)
-            ends.low[lane] = 0
-        else:
-            rest = fast_two_sum(parts[lane], parts[8 * lanes + lane])
-            ends.high[lane] = rest.high * unscale(like)
-            ends.low[lane] = rest.low * unscale(like)
+    set_rests(<const double*>tile.parts, ends, like)
     if infinite:
         # the sum is no number there; all that counts is whether the row holds a NaN
         for lane in range(lanes):
