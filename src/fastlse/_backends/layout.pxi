@@ -183,6 +183,9 @@ cdef inline void gather_run(const char* source, Py_ssize_t stride, const Operand
             to[i * step] = load(source + i * stride, operand.swapped, to)
     elif stride == <Py_ssize_t>sizeof(real) and step == 1:
         memcpy(to, source, count * sizeof(real))
+    elif stride == 2 * <Py_ssize_t>sizeof(real) and step == 1:       # a literal, or it does not vectorise
+        for i in range(count):
+            to[i] = (<const real*>source)[2 * i]
     elif stride == <Py_ssize_t>sizeof(real):
         for i in range(count):
             to[i * step] = (<const real*>source)[i]
