@@ -309,3 +309,34 @@ def test_the_slope_of_a_saturated_cap_keeps_its_digits(backend, dtype):
             rtol = 2 * float(np.finfo(dtype).eps) * (6 + 2 * abs(float(x[row, c])))
             assert grad[row, c] == pytest.approx(float(exact), rel=rtol)
             assert grad[row, c] != 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_cap_far_beyond_all_logits_is_none(backend, dtype):
+    largest = float(np.finfo(np.float32).max)
+    for x in (
+        np.array([[-0.4, 0.3, 0.2], [0.1, -0.2, 0.4]]) * largest,
+        np.random.default_rng(0).standard_normal((70, 40)),
+    ):
+        x = x.astype(dtype)
+        target = np.zeros(len(x), int)
+        expected = fastlse.cross_entropy_and_grad(x, target, reduction="none")
+        for softcap in (1e100, 1e307) if dtype == "float32" else (1e150,):
+            loss, grad = fastlse.cross_entropy_and_grad(
+                x, target, softcap=softcap, reduction="none"
+            )
+            eps = np.finfo(dtype).eps
+            assert_allclose(loss, expected[0], rtol=8 * eps)
+            assert_allclose(grad, expected[1], rtol=0, atol=8 * eps)
+
+
+@needs_longdouble
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_around_three_quarters_of_the_cap(backend, dtype):
+    """Beyond it, kernels cap the whole row by another formula."""
+    for n in (7, 40, 300):
+        for softcap in (0.5, 4.0, 100.0):
+            shares = np.linspace(-0.75, 0.75, n) * np.array([[0.5], [0.999], [1.001], [1.5]])
+            x = np.tile(shares * softcap, (20, 1)).astype(dtype)
+            target = np.arange(len(x)) % n
+            assert_bounds_hold(x, target, {"softcap": softcap}, factor(backend))

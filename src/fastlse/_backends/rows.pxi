@@ -64,14 +64,14 @@ cdef inline bint is_direct(const Job* job) noexcept nogil:
 
 
 cdef inline Cap cap_of(const Job* job, const real* like) noexcept nogil:
-    """The softcap, within what the type holds: beyond, the logits are 0 or themselves as far as the type can tell."""
-    cdef double largest = 1e38 if real is float else 1e307
-    cdef double softcap = pick(job.softcap < largest, job.softcap, largest)
+    """The softcap, no smaller than what the type holds: logits are 0 below. Beyond 1e39 no float32 is steep."""
+    cdef double softcap = pick(job.softcap > 4 * smallest(like), job.softcap, 4 * smallest(like))
     cdef Cap cap
-    softcap = real_of(pick(softcap > 4 * smallest(like), softcap, 4 * smallest(like)), like)
+    cap.inverse = 1 / softcap
+    if real is float:
+        softcap = pick(softcap < 1e39, softcap, 1e39)
     cap.quarter = 0.25 * softcap
-    cap.steepness = real_of(-TWO_LOG2_E / softcap, like)
-    cap.inverse = real_of(1 / softcap, like)
+    cap.steepness = -TWO_LOG2_E / softcap
     return cap
 
 

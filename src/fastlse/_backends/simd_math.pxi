@@ -240,7 +240,7 @@ cdef inline real exp_scaled(real d) noexcept nogil:
         return exp_scaled_f64(d)
 
 
-cdef struct Cap:         # in the numbers of the type
+cdef struct Cap:         # rounded where they are used
     double quarter           # softcap / 4
     double steepness         # -2 log2(e) / softcap
     double inverse           # 1 / softcap
