@@ -115,6 +115,29 @@ cdef inline void lane_exp_pair_but(const real* x, const real* y, const real* shi
         e_y[lane] = pick(position[lane] == at_y, nothing, exp_scaled(y[lane] - shift[lane]))
 
 
+cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, int quarters, real[4][64] quarter) noexcept nogil:
+    """Those of class `at` and of the next quarters' of its group, nothing for a maximum's own."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int width = 16 if real is float else 8
+    cdef real nothing = exp_scaled(real_of(-INF_F64, &quarter[0][0]))
+    cdef const real* max = <const real*>band.max + tile * lanes
+    cdef const real* position = <const real*>band.position + tile * lanes
+    cdef const char* rows = band.x + at * band.x_step + row_of_tile(band, tile, <const real*>max) * <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t step = width * band.x_step
+    cdef int q = 0
+    while q + 2 <= quarters:
+        lane_exp_pair_but(<const real*>(rows + q * step), <const real*>(rows + (q + 1) * step), max, position,
+                          <real>(at + q * width), <real>(at + (q + 1) * width), nothing, quarter[q], quarter[q + 1])
+        q += 2
+    if q < quarters:
+        lane_exp_but(<const real*>(rows + q * step), max, position, <real>(at + q * width), nothing, quarter[q])
+
+
+cdef inline real* result_of_band(const Band* band, Py_ssize_t at, int tile, const real* like) noexcept nogil:
+    """Where a tile's results for class `at` lie."""
+    return <real*>(band.out + at * band.out_step) + row_of_tile(band, tile, like)
+
+
 cdef void band_sums(const Job* job, const Band* band, bint keep, const real* like) noexcept nogil:
     """The sums of all tiles into their parts; the exponentials to `out` if they are to be kept."""
     cdef int lanes = 64 if real is float else 32
@@ -122,48 +145,35 @@ cdef void band_sums(const Job* job, const Band* band, bint keep, const real* lik
     cdef real quarter[4][64]
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t at = 0
-    cdef Py_ssize_t count, i
-    cdef const char* rows
-    cdef const real* max
-    cdef const real* position
-    cdef real* e
+    cdef Py_ssize_t count
     cdef double* parts
-    cdef Py_ssize_t row
-    cdef real nothing = exp_scaled(real_of(-INF_F64, like))
-    cdef int tile, quarters, lane, j, q
+    cdef int tile, quarters, j, q
     while at < n:
         count = least(lanes, n - at)
         for j in range(<int>least(width, count)):
             quarters = <int>((count - j + width - 1) // width)
             for tile in range(band.n_tiles):
-                max = <const real*>band.max + tile * lanes
                 parts = <double*>band.parts + tile * lanes * 16
-                position = <const real*>band.position + tile * lanes
-                row = row_of_tile(band, tile, like)
-                rows = band.x + (at + j) * band.x_step + row * <Py_ssize_t>sizeof(real)
-                q = 0
-                while q + 2 <= quarters:
-                    i = at + j + q * width
-                    lane_exp_pair_but(<const real*>(rows + q * width * band.x_step), <const real*>(rows + (q + 1) * width * band.x_step), max,
-                                      position, <real>i, <real>(i + width), nothing, quarter[q], quarter[q + 1])
-                    q += 2
-                if q < quarters:
-                    lane_exp_but(<const real*>(rows + q * width * band.x_step), max, position, <real>(at + j + q * width), nothing, quarter[q])
+                band_exponentials(band, tile, at + j, quarters, quarter)
                 if keep:
                     for q in range(quarters):
-                        lane_copy(<const real*>quarter[q], <real*>(band.out + (at + j + q * width) * band.out_step) + row)
+                        lane_copy(<const real*>quarter[q], result_of_band(band, at + j + q * width, tile, like))
                 lane_fold_quarters(quarter, quarters)
                 if at == 0:
                     lane_set(<const real*>quarter[0], parts, j)
                 else:
                     lane_add(<const real*>quarter[0], parts, j)
         at += count
+
+
+cdef void keep_maxima(const Band* band, const real* like) noexcept nogil:
+    """The maxima's own exponentials, which the sums leave out."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* position = <const real*>band.position
+    cdef int tile, lane
     for tile in range(band.n_tiles):
-        if not keep:
-            break
         for lane in range(lanes):
-            e = <real*>(band.out + <Py_ssize_t>(<const real*>band.position)[tile * lanes + lane] * band.out_step)
-            e[row_of_tile(band, tile, like) + lane] = exp_scaled(real_of(0, like))
+            result_of_band(band, <Py_ssize_t>position[tile * lanes + lane], tile, like)[lane] = exp_scaled(real_of(0, like))
 
 
 cdef void band_logits(const Job* job, const Band* band, const real* like) noexcept nogil:
@@ -219,9 +229,8 @@ cdef void finish_tile_of_band(const Job* job, const Band* band, int tile, LossSu
 cdef inline void write_tile_of_band(const Job* job, const Band* band, Py_ssize_t i, int tile, int known, const real* like) noexcept nogil:
     """Class i of a tile, but for the first `known` lanes, which are written."""
     cdef int lanes = 64 if real is float else 32
-    cdef Py_ssize_t row = row_of_tile(band, tile, like)
-    cdef const real* x = <const real*>(band.x + i * band.x_step) + row
-    cdef real* out = <real*>(band.out + i * band.out_step) + row
+    cdef const real* x = <const real*>(band.x + i * band.x_step) + row_of_tile(band, tile, like)
+    cdef real* out = result_of_band(band, i, tile, like)
     cdef const real* shift = <const real*>band.max + tile * lanes
     cdef const real* scale = <const real*>band.scale + tile * lanes
     cdef const real* floor = <const real*>band.floor + tile * lanes
@@ -252,10 +261,11 @@ cdef void write_band(const Job* job, const Band* band, const real* like) noexcep
         for lane in range(lanes):
             i = band.target[tile * lanes + lane]
             if i >= 0:
-                (<real*>(band.out + i * band.out_step))[row_of_tile(band, tile, like) + lane] = (<const real*>band.entry)[tile * lanes + lane]
+                result_of_band(band, i, tile, like)[lane] = (<const real*>band.entry)[tile * lanes + lane]
 
 
-cdef bint process_band(const Job* job, Py_ssize_t first, Py_ssize_t n_rows, char* scratch, Pair* loss_sums, const real* like) noexcept nogil:
+cdef bint process_band(const Job* job, Py_ssize_t first, Py_ssize_t n_rows, char* scratch, Pair* loss_sums,
+                       const real* like) noexcept nogil:
     """Tiles side by side, the losses of each into its own sum. False: nothing is done, for there are infinite maxima."""
     cdef int lanes = 64 if real is float else 32
     cdef Band band = open_band(job, first, n_rows, scratch, like)
@@ -271,6 +281,8 @@ cdef bint process_band(const Job* job, Py_ssize_t first, Py_ssize_t n_rows, char
     if job.target != NULL:
         band_logits(job, <const Band*>&band, like)
     band_sums(job, <const Band*>&band, keep, like)
+    if keep:
+        keep_maxima(<const Band*>&band, like)
     for tile in range(band.n_tiles):
         finish_tile_of_band(job, <const Band*>&band, tile, &sums, like)
         if loss_sums != NULL:
@@ -283,7 +295,7 @@ cdef bint process_band(const Job* job, Py_ssize_t first, Py_ssize_t n_rows, char
 cdef inline Py_ssize_t rows_for_band(const Job* job, Py_ssize_t first, Py_ssize_t stop, const real* like) noexcept nogil:
     """How many of rows first .. stop one band takes. In place the last tile may not overlap: it would read results."""
     cdef int lanes = 64 if real is float else 32
-    cdef Py_ssize_t n_rows = least(job.layout.batch.size, stop) - first
+    cdef Py_ssize_t n_rows = stop - first
     if job.out.data == job.x.data:
         n_rows -= n_rows % lanes
     return n_rows if n_rows >= lanes else 0

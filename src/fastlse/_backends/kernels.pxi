@@ -81,17 +81,18 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
         loss_sums[unit] = sum_of_losses(<const LossSums*>&sums)
 
 
-cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t stop, char* scratch, int n_threads, Pair* loss_sums,
+cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t count, char* scratch, int n_threads, Pair* loss_sums,
                         const real* like) noexcept nogil:
-    """Units first .. stop, those that can be as one band."""
+    """Up to `count` units, those that can be as one band."""
+    cdef Py_ssize_t stop = least(job.layout.batch.size, (first + count) * job.unit_rows)
     cdef Py_ssize_t unit = first
     cdef Py_ssize_t n_rows
     if job.in_bands:
-        n_rows = rows_for_band(job, first * job.unit_rows, stop * job.unit_rows, like)
+        n_rows = rows_for_band(job, first * job.unit_rows, stop, like)
         if n_rows > 0 and process_band(job, first * job.unit_rows, n_rows, scratch + job.band_at,
                                        loss_sums + first if loss_sums != NULL else NULL, like):
             unit += (n_rows + job.unit_rows - 1) // job.unit_rows
-    while unit < stop:
+    while unit * job.unit_rows < stop:
         process_unit(job, unit, scratch, n_threads, loss_sums, like)
         unit += 1
 
@@ -126,14 +127,14 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
 
     if n_rows * job.layout.row.size < NOGIL_ELEMENTS:
         for task in range(n_tasks):
-            process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch, 1, loss_sums, like)
+            process_units(job, task * in_task, in_task, scratch, 1, loss_sums, like)
     elif n_threads == 1 or share_rows:
         with nogil:
             for task in range(n_tasks):
-                process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch, n_threads, loss_sums, like)
+                process_units(job, task * in_task, in_task, scratch, n_threads, loss_sums, like)
     else:
         for task in prange(n_tasks, schedule="dynamic", num_threads=n_threads, nogil=True):
-            process_units(job, task * in_task, least(n_units, (task + 1) * in_task), scratch + threadid() * job.scratch_size, 1, loss_sums, like)
+            process_units(job, task * in_task, in_task, scratch + threadid() * job.scratch_size, 1, loss_sums, like)
 
     loss_sum.high = 0
     loss_sum.low = 0
