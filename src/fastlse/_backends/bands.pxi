@@ -13,7 +13,7 @@ cdef extern from *:
 cdef struct Band:
     Py_ssize_t first             # the row of the first tile's lane 0
     Py_ssize_t n_rows
-    int n_tiles                  # of LANES rows each: the last overlaps the one before, and neither adds up nor scales what that has
+    int n_tiles                  # of LANES rows each; the last may overlap the one before, whose losses and results those rows then are
     const char* x                # class 0 of the first row
     char* out
     Py_ssize_t x_step            # bytes to the next class
@@ -87,7 +87,7 @@ cdef void band_maxima(const Job* job, const Band* band, const real* like) noexce
         max[lane] = real_of(-INF_F64, like)
         position[lane] = -1
     while at < n:
-        count = least(8, n - at)
+        count = least(8, n - at)         # while a strip keeps its maxima in registers
         for tile in range(band.n_tiles):
             rows = <const real*>(band.x + at * band.x_step) + row_of_tile(band, tile, like)
             lane = tile * lanes

@@ -59,7 +59,7 @@ FLAGS = FASTLSE_FLAGS.decode()
 
 
 cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_threads, Pair* loss_sums, const real* like) noexcept nogil:
-    """The rows of one task; n_threads > 1: one row, whose blocks they share."""
+    """The rows of one unit; n_threads > 1: one row, whose blocks they share."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t row = unit * job.unit_rows
     cdef Py_ssize_t stop = least(job.layout.batch.size, row + job.unit_rows)
@@ -83,7 +83,7 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
 
 cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t count, char* scratch, int n_threads, Pair* loss_sums,
                         const real* like) noexcept nogil:
-    """Up to `count` units, those that can be as one band."""
+    """What one task takes: up to `count` units, those that can be as one band."""
     cdef Py_ssize_t stop = least(job.layout.batch.size, (first + count) * job.unit_rows)
     cdef Py_ssize_t unit = first
     cdef Py_ssize_t n_rows

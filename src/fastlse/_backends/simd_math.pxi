@@ -290,7 +290,7 @@ cdef inline void cap_gently(real x, Cap cap, real* y, real* slope) noexcept nogi
     """close_cap by a series, for logits of magnitudes that are not steep.
 
     Result: x itself and 1 where the cap is far away; NaN for NaN.
-    Max error: 2.2 ulp, of the slope 3, measured.
+    Max error: 2.2 ulp, of the slope 3, measured (float64: 1.6 and 2.5).
     """
     cdef real u = x * <real>cap.inverse
     cdef real u2 = u * u
