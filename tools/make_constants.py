@@ -52,9 +52,11 @@ def show(name: str, coefficients: list[mp.mpf], relative_error: mp.mpf, suffix: 
         print(f"  {float(c).hex()}{suffix}")
 
 
-def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
-    """exp(r) = 1 + r + r^2 q(r) on [-log(2)/2, log(2)/2]: q."""
-    half = mp.log(2) / 2 * mp.mpf("1.0001")
+def exponential(
+    terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str, parts: int = 1
+) -> None:
+    """exp(r) = 1 + r + r^2 q(r) on [-log(2)/2, log(2)/2], or for as few as a part of it: q."""
+    half = mp.log(2) / (2 * parts) * mp.mpf("1.0001")
 
     def q(r: mp.mpf) -> mp.mpf:
         return sum((r**i / mp.factorial(i + 2) for i in range(40)), mp.mpf(0))
@@ -69,6 +71,16 @@ def exponential(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suf
         worst(lambda r: (1 + r + r * r * evaluate(c, r)) / mp.exp(r) - 1, -half, half),
         suffix,
     )
+
+
+def eighths() -> None:
+    """The fraction bits of 2^(j/8) in float32, less j << 20."""
+    print("\n2^(j/8), f32: bits to be added to (8 k + j) << 20, errors in 2^-24")
+    for j in range(8):
+        exact = mp.mpf(2) ** (mp.mpf(j) / 8)
+        bits = struct.unpack("I", struct.pack("f", float(round_f32(exact))))[0]
+        entry = (bits - (127 << 23) - (j << 20)) % 2**32
+        print(f"  0x{entry:08x}", mp.nstr((round_f32(exact) / exact - 1) * 2**24, 2))
 
 
 def half_coth(terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str) -> None:
@@ -139,6 +151,8 @@ def logarithm_to_two(
 
 def main() -> None:
     exponential(5, round_f32, "exp, f32", "f")
+    exponential(2, round_f32, "exp of a sixteenth of log(2), f32", "f", parts=8)
+    eighths()
     exponential(10, round_f64, "exp, f64", "")
     half_coth(3, round_f32, "r coth(r log(2) / 2), f32", "f")
     half_coth(6, round_f64, "r coth(r log(2) / 2), f64", "")

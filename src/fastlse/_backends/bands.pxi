@@ -100,19 +100,38 @@ cdef void band_maxima(const Job* job, const Band* band, const real* like) noexce
 cdef inline void lane_exp_but(const real* x, const real* shift, const real* position, real at, real nothing, real* e) noexcept nogil:
     """lane_exp, but nothing where a lane's maximum stands."""
     cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        e[lane] = pick(position[lane] == at, nothing, exp_scaled(x[lane] - shift[lane]))
+    cdef int width = 16 if real is float else 8
+    cdef real d[16]
+    cdef real value[16]
+    cdef int from_lane = 0
+    cdef int j
+    while from_lane < lanes:
+        for j in range(width):
+            d[j] = x[from_lane + j] - shift[from_lane + j]
+        exp_of_lanes(<const real*>d, width, value)
+        for j in range(width):
+            e[from_lane + j] = pick(position[from_lane + j] == at, nothing, value[j])
+        from_lane += width
 
 
 cdef inline void lane_exp_pair_but(const real* x, const real* y, const real* shift, const real* position, real at_x, real at_y,
                                    real nothing, real* e_x, real* e_y) noexcept nogil:
     """lane_exp_but of two classes."""
     cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        e_x[lane] = pick(position[lane] == at_x, nothing, exp_scaled(x[lane] - shift[lane]))
-        e_y[lane] = pick(position[lane] == at_y, nothing, exp_scaled(y[lane] - shift[lane]))
+    cdef int width = 16 if real is float else 8
+    cdef real d[32]
+    cdef real value[32]
+    cdef int from_lane = 0
+    cdef int j
+    while from_lane < lanes:
+        for j in range(width):
+            d[j] = x[from_lane + j] - shift[from_lane + j]
+            d[width + j] = y[from_lane + j] - shift[from_lane + j]
+        exp_of_lanes(<const real*>d, 2 * width, value)
+        for j in range(width):
+            e_x[from_lane + j] = pick(position[from_lane + j] == at_x, nothing, value[j])
+            e_y[from_lane + j] = pick(position[from_lane + j] == at_y, nothing, value[width + j])
+        from_lane += width
 
 
 cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, int quarters, real[4][64] quarter) noexcept nogil:

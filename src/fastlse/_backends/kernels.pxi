@@ -1,6 +1,6 @@
 # The backend's functions over raw memory: those of numpy.py, for float32 and float64 in every layout.
 #
-# In reading order: simd_math (one element), sums (the order of summation), lanes (one contiguous run) and maxima, layout (strides), job
+# In reading order: simd_math (one element), registers (what crosses lanes), sums (the order of summation), lanes (one contiguous run) and maxima, layout (strides), job
 # (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and tiles (the two kernels),
 # weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and
 # loss_calls (the fast lane), states (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from numpy import float32, float64
 
 include "simd_math.pxi"
+include "registers.pxi"
 include "sums.pxi"
 include "maxima.pxi"
 include "lanes.pxi"

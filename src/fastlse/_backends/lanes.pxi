@@ -48,7 +48,8 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
     for lane in range(16):
         group[lane] = x[lane] if lane < count else real_of(-INF_F64, x)
     for lane in range(16):
-        e[lane] = exp_scaled(group[lane] - shift)
+        group[lane] -= shift
+    exp_of_lanes(<const real*>group, 16, e)
     for lane in range(<int>count):
         if e_out != NULL:
             e_out[lane] = e[lane]
@@ -61,10 +62,12 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
 
 cdef inline void exp_step(const real* x, real shift, int count, real* e) noexcept nogil:
     """exp_scaled(x - shift) of `count` elements, a literal; through `value`, so that nobody asks whether e overlaps x."""
+    cdef real d[32]
     cdef real value[32]
     cdef int j
     for j in range(count):
-        value[j] = exp_scaled(x[j] - shift)
+        d[j] = x[j] - shift
+    exp_of_lanes(<const real*>d, count, value)
     for j in range(count):
         e[j] = value[j]
 
@@ -332,7 +335,7 @@ cdef inline real largest_magnitude(const real* x, Py_ssize_t n) noexcept nogil:
         for j in range(width):
             best[j] = larger(<real>fabs(x[at + j]), best[j])
         i += width
-    return largest_of(best)
+    return largest_of(<const real*>best)
 
 
 cdef inline bint has_steep(const real* x, Py_ssize_t n, Cap cap) noexcept nogil:

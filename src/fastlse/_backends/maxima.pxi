@@ -11,19 +11,6 @@ cdef inline void best_of_group(const real* x, real* best) noexcept nogil:
         best[j] = larger(larger(larger(x[j], x[width + j]), larger(x[2 * width + j], x[3 * width + j])), best[j])
 
 
-cdef inline real largest_of(real* value) noexcept nogil:
-    """The largest of LANES / 4 numbers, none NaN, which are overwritten."""
-    cdef int width = 16 if real is float else 8
-    cdef int j
-    for j in range(width // 2):
-        value[j] = larger(value[width // 2 + j], value[j])
-    for j in range(width // 4):
-        value[j] = larger(value[width // 4 + j], value[j])
-    for j in range(1, width // 4):
-        value[0] = larger(value[j], value[0])
-    return value[0]
-
-
 cdef inline real run_max(const real* x, Py_ssize_t n, Py_ssize_t* position) noexcept nogil:
     """The largest number of a run, NaN skipped (it comes back through the sum), and where it first stands; -inf for none."""
     cdef int lanes = 64 if real is float else 32
@@ -64,12 +51,10 @@ cdef inline real run_max(const real* x, Py_ssize_t n, Py_ssize_t* position) noex
         for j in range(width):
             stretch[j] = latest[j]
         i = stop
-    for j in range(width):
-        of_stretch[j] = best[j]
-    largest = largest_of(of_stretch)
+    largest = largest_of(<const real*>best)
     for j in range(width):
         latest[j] = pick(best[j] == largest, -stretch[j], -<real>n)
-    at = <Py_ssize_t>-largest_of(latest)
+    at = <Py_ssize_t>-largest_of(<const real*>latest)
     if at < n:
         position[0] = at + first_equal(x + at, least(n - at, 4 * lanes), largest)
     return largest
@@ -102,4 +87,4 @@ cdef inline Py_ssize_t first_equal(const real* x, Py_ssize_t n, real value) noex
                                            pick(group[3 * width + j] == value, base - 3 * width - j, real_of(-INF_F64, x)))),
                              last[j])
         i += lanes
-    return <Py_ssize_t>-largest_of(last)
+    return <Py_ssize_t>-largest_of(<const real*>last)

@@ -45,42 +45,80 @@ cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char*
     return row
 
 
-cdef inline real short_max(const real* x, Py_ssize_t n, Py_ssize_t* position) noexcept nogil:
-    """run_max for a row of more than SHORT_SUM elements; position -1 for nowhere."""
+cdef inline void best_of_steps(const real* x, Py_ssize_t n, int quarters, real* best, real* stood) noexcept nogil:
+    """Of each column of a row that is read in steps of `quarters` (a literal) quarters of a group: the largest number, and minus
+    where its step begins, plus the column."""
     cdef int width = 16 if real is float else 8
-    cdef real best[16]
-    cdef real stood[16]            # minus where in the row it stood first
+    cdef real most[16]             # own ones, or they do not stay in registers
+    cdef real stands[16]
+    cdef real of_step[16]
     cdef real latest[16]
-    cdef real largest, base
+    cdef real base
     cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
     cdef int j
     for j in range(width):
-        best[j] = real_of(-INF_F64, x)
-        stood[j] = real_of(-INF_F64, x)
+        most[j] = real_of(-INF_F64, x)
+        stands[j] = real_of(-INF_F64, x)
     while i < n:
-        at = least(i, n - width)       # overlaps the step before: a maximum does not mind
+        at = least(i, n - quarters * width)       # overlaps the step before: a maximum does not mind
         base = -<real>at
         for j in range(width):
-            latest[j] = pick(x[at + j] > best[j], base - j, stood[j])
-            best[j] = larger(x[at + j], best[j])
+            of_step[j] = x[at + j]
+            if quarters == 4:
+                of_step[j] = larger(larger(x[at + j], x[at + width + j]), larger(x[at + 2 * width + j], x[at + 3 * width + j]))
         for j in range(width):
-            stood[j] = latest[j]
-        i += width
+            latest[j] = pick(of_step[j] > most[j], base - j, stands[j])
+            most[j] = larger(of_step[j], most[j])
+        for j in range(width):
+            stands[j] = latest[j]
+        i += quarters * width
     for j in range(width):
-        latest[j] = best[j]
-    largest = largest_of(latest)
+        best[j] = most[j]
+        stood[j] = stands[j]
+
+
+cdef inline real short_max(const real* x, Py_ssize_t n, real* step) noexcept nogil:
+    """The largest number of a row of more than SHORT_SUM elements, NaN skipped; minus the first element that it may be: it is that
+    one or, from LANES elements on, one of the three that lie whole quarters of a group after it. -inf: it stands nowhere."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int width = 16 if real is float else 8
+    cdef real best[16]
+    cdef real stood[16]
+    cdef real largest
+    cdef int j
+    if n < lanes:
+        best_of_steps(x, n, 1, best, stood)
+    else:
+        best_of_steps(x, n, 4, best, stood)
+    largest = largest_of(<const real*>best)
     for j in range(width):
         stood[j] = pick(best[j] == largest, stood[j], real_of(-INF_F64, x))
-    base = largest_of(stood)
-    position[0] = <Py_ssize_t>-base if base > real_of(-INF_F64, x) else -1
+    step[0] = largest_of(<const real*>stood)
     return largest
+
+
+cdef inline Py_ssize_t place_in_step(const real* x, Py_ssize_t n, real largest, real step) noexcept nogil:
+    """Where the largest number of a row stands, from what short_max tells; -1 for nowhere."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int width = 16 if real is float else 8
+    cdef Py_ssize_t at = -1 if step == real_of(-INF_F64, x) else <Py_ssize_t>-step
+    cdef int missing = 1
+    cdef int quarter = 0
+    cdef int j
+    if n < lanes or at < 0:
+        return at
+    for j in range(3):          # counted, for nobody could guess a branch
+        missing &= x[at + j * width] != largest
+        quarter += missing
+    return at + quarter * width
 
 
 cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int count, Ends* ends, Py_ssize_t* position,
                               const real* like) noexcept nogil:
     """What is to know of the rows before the exponentials: maxima, where they stand, what a loss asks for."""
     cdef Py_ssize_t n = job.layout.row.size
+    cdef real step[64]
     cdef int lane
     if job.mode == LOSS:
         open_losses(job, ends, first, count, like)
@@ -90,7 +128,11 @@ cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int c
             continue
         if job.mode == LOSS and ends.target[lane] >= 0:
             ends.logit[lane] = element(job, &rows[lane], ends.target[lane], like)
-        ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &position[lane])
+        ends.max[lane] = short_max(fetch(job, &rows[lane], 0, n, like), n, &step[lane])
+    for lane in range(count):          # which waits for the maximum, and another row's need not
+        if job.mode == LOSS and ends.kept[lane] == 0:
+            continue
+        position[lane] = place_in_step(fetch(job, &rows[lane], 0, n, like), n, <real>ends.max[lane], step[lane])
         sum_pulls(job, &rows[lane], ends, lane, ends.max[lane], position[lane], like)
 
 

@@ -43,6 +43,8 @@ cdef extern from *:
     #define EXP_C4_F32 0x1.555b58p-5f
     #define EXP_C5_F32 0x1.123b9ep-7f
     #define EXP_C6_F32 0x1.687bf6p-10f
+    #define EIGHTH_C2_F32 0x1.00088ap-1f
+    #define EIGHTH_C3_F32 0x1.555916p-3f
 
     #define LOG2_E_F64 0x1.71547652b82fep+0
     #define LOG_2_F64 0x1.62e42fefa39efp-1
@@ -145,6 +147,7 @@ cdef extern from *:
     float LEAST_POWER_F32
     double LEAST_POWER_F64
     const float EXP_C2_F32, EXP_C3_F32, EXP_C4_F32, EXP_C5_F32, EXP_C6_F32
+    const float EIGHTH_C2_F32, EIGHTH_C3_F32
     const double LOG2_E_F64, LOG_2_F64, LOG_2_REST_F64, LOG_2_HIGH_F64, LOG_2_LOW_F64
     const double EXP_C2_F64, EXP_C3_F64, EXP_C4_F64, EXP_C5_F64, EXP_C6_F64
     const double EXP_C7_F64, EXP_C8_F64, EXP_C9_F64, EXP_C10_F64, EXP_C11_F64

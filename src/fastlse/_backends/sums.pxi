@@ -66,18 +66,12 @@ cdef inline void add_pair(double* high, double* low, double term) noexcept nogil
 
 cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
     """The sum of all terms: a tree over the positions, each level adding the upper half to the lower."""
-    cdef double high[16]
-    cdef double low[8]
+    cdef double high[4]
+    cdef double low[4]
     cdef Pair result, pair
     cdef int j
     if real is float:
-        for j in range(8):
-            high[j] = sum.part[j] + sum.part[8 + j]
-        for j in range(4):
-            high[j] = high[j] + high[4 + j]
-        for j in range(2):
-            high[j] = high[j] + high[2 + j]
-        result.high = high[0] + high[1]
+        result.high = sum_of_16(sum.part)
         result.low = 0
     else:
         for j in range(4):

@@ -3,9 +3,21 @@
 
 cdef inline void lane_exp(const real* x, const real* shift, real* e) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        e[lane] = exp_scaled(x[lane] - shift[lane])
+    cdef real d[16]
+    cdef real value[16]
+    cdef int at = 0
+    cdef int j
+    if real is double:            # which needs no steps, and is 5 % faster without (float64, ten classes)
+        for j in range(lanes):
+            e[j] = exp_scaled(x[j] - shift[j])
+        return
+    while at < lanes:
+        for j in range(16):
+            d[j] = x[at + j] - shift[at + j]
+        exp_of_lanes(<const real*>d, 16, value)
+        for j in range(16):
+            e[at + j] = value[j]
+        at += 16
 
 
 cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
@@ -53,10 +65,24 @@ cdef inline void lane_pulls(real* pull, real weight, double smoothing, double sh
 cdef inline void lane_exp_pair(const real* x, const real* y, const real* shift, real* e_x, real* e_y) noexcept nogil:
     """Two rows at once: the exponential is a long chain of dependent operations, and more at once do not fit into registers."""
     cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        e_x[lane] = exp_scaled(x[lane] - shift[lane])
-        e_y[lane] = exp_scaled(y[lane] - shift[lane])
+    cdef real d[32]
+    cdef real value[32]
+    cdef int at = 0
+    cdef int j
+    if real is double:
+        for j in range(lanes):
+            e_x[j] = exp_scaled(x[j] - shift[j])
+            e_y[j] = exp_scaled(y[j] - shift[j])
+        return
+    while at < lanes:
+        for j in range(16):
+            d[j] = x[at + j] - shift[at + j]
+            d[16 + j] = y[at + j] - shift[at + j]
+        exp_of_lanes(<const real*>d, 32, value)
+        for j in range(16):
+            e_x[at + j] = value[j]
+            e_y[at + j] = value[16 + j]
+        at += 16
 
 
 cdef inline void lane_exps(const char* rows, Py_ssize_t step, int count, const real* shift, real[4][64] e) noexcept nogil:

@@ -1,0 +1,123 @@
+# What no compiler makes of a plain loop over lanes: look-ups in a register, and trees across one. Intrinsics where the instruction
+# set has them, and elsewhere loops that give the same bits.
+
+cdef extern from *:
+    """
+    #if defined(__AVX2__)
+      #include <immintrin.h>
+    #endif
+
+    /* 2^(k / 8) of `count` (a multiple of 8) numbers k that the addition of a magic number left in the low bits of t: k << 20 has
+       the exponent right, and what its low three bits put into the fraction is taken off in the table. A look-up is what no
+       compiler makes of a loop over elements but as a load for each. */
+    static const uint32_t EIGHTHS[16] = {
+        0x00000000u, 0xfffb95c2u, 0xfff837f0u, 0xfff5fed7u, 0xfff504f3u, 0xfff5672au, 0xfff744fdu, 0xfffac0c7u,
+        0x00000000u, 0xfffb95c2u, 0xfff837f0u, 0xfff5fed7u, 0xfff504f3u, 0xfff5672au, 0xfff744fdu, 0xfffac0c7u};
+    static CYTHON_INLINE void powers_of_two_f32(const float* t, int count, float* power) {
+        int j = 0;
+    #if defined(__AVX512F__)
+        for (; j + 16 <= count; j += 16) {
+            __m512i k = _mm512_castps_si512(_mm512_loadu_ps(t + j));
+            __m512i fraction = _mm512_permutexvar_epi32(k, _mm512_loadu_si512(EIGHTHS));
+            _mm512_storeu_ps(power + j, _mm512_castsi512_ps(_mm512_add_epi32(fraction, _mm512_slli_epi32(k, 20))));
+        }
+    #endif
+    #if defined(__AVX2__)
+        for (; j + 8 <= count; j += 8) {
+            __m256i k = _mm256_castps_si256(_mm256_loadu_ps(t + j));
+            __m256i fraction = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)EIGHTHS), k);
+            _mm256_storeu_ps(power + j, _mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(k, 20))));
+        }
+    #endif
+        for (; j < count; j++) {
+            uint32_t k; memcpy(&k, t + j, 4); k = EIGHTHS[k & 7] + (k << 20); memcpy(power + j, &k, 4);
+        }
+    }
+
+    /* The largest of LANES / 4 numbers, none NaN. */
+    static CYTHON_INLINE float largest_of_f32(const float* value) {
+    #if defined(__AVX2__)
+        __m256 eight = _mm256_max_ps(_mm256_loadu_ps(value + 8), _mm256_loadu_ps(value));
+        __m128 four = _mm_max_ps(_mm256_extractf128_ps(eight, 1), _mm256_castps256_ps128(eight));
+        __m128 two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+        return _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two));
+    #else
+        float largest = value[0];
+        int j;
+        for (j = 1; j < 16; j++) largest = value[j] > largest ? value[j] : largest;
+        return largest;
+    #endif
+    }
+    static CYTHON_INLINE double largest_of_f64(const double* value) {
+    #if defined(__AVX2__)
+        __m256d four = _mm256_max_pd(_mm256_loadu_pd(value + 4), _mm256_loadu_pd(value));
+        __m128d two = _mm_max_pd(_mm256_extractf128_pd(four, 1), _mm256_castpd256_pd128(four));
+        return _mm_cvtsd_f64(_mm_max_sd(_mm_unpackhi_pd(two, two), two));
+    #else
+        double largest = value[0];
+        int j;
+        for (j = 1; j < 8; j++) largest = value[j] > largest ? value[j] : largest;
+        return largest;
+    #endif
+    }
+
+    /* The sum of 16 numbers: a tree, each level adding the upper half to the lower. */
+    static CYTHON_INLINE double sum_of_16(const double* part) {
+    #if defined(__AVX2__)
+        __m256d lower = _mm256_add_pd(_mm256_loadu_pd(part), _mm256_loadu_pd(part + 8));
+        __m256d four = _mm256_add_pd(lower, _mm256_add_pd(_mm256_loadu_pd(part + 4), _mm256_loadu_pd(part + 12)));
+        __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+        return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+    #else
+        double sum[8];
+        int half, j;
+        for (j = 0; j < 8; j++) sum[j] = part[j] + part[8 + j];
+        for (half = 4; half > 0; half /= 2)
+            for (j = 0; j < half; j++) sum[j] += sum[half + j];
+        return sum[0];
+    #endif
+    }
+    """
+    void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
+    float largest_of_f32(const float* value) noexcept nogil
+    double largest_of_f64(const double* value) noexcept nogil
+    double sum_of_16(const double* part) noexcept nogil
+
+
+cdef inline real largest_of(const real* value) noexcept nogil:
+    """The largest of LANES / 4 numbers, none NaN."""
+    if real is float:
+        return largest_of_f32(value)
+    else:
+        return largest_of_f64(value)
+
+
+cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
+    """exp_scaled of `count` numbers, a literal of up to 32, from which it may differ by an ulp. e is apart from d.
+
+    Domain, result and max error: as exp_scaled.
+    Source: for float32 the nearest 2^(k / 8) from a table and a polynomial for the rest, by tools/make_constants.py: three
+    multiply-adds less, which on some processors take an adder's place too.
+    """
+    cdef float magic = <float>(1572864 + 127 + SCALE_BITS_F32)
+    cdef float k, clamped, q
+    cdef float t[32]
+    cdef float r[32]
+    cdef float power[32]
+    cdef int j
+    if real is double:
+        for j in range(count):
+            e[j] = exp_scaled_f64(d[j])
+        return
+    for j in range(count):
+        clamped = no_less(<float>d[j], EXP_CUTOFF_F32)
+        t[j] = fma_f32(clamped, LOG2_E_F32, magic)
+        k = t[j] - magic
+        if HAVE_FMA:
+            r[j] = fma_f32(k, -LOG_2_REST_F32, fma_f32(k, -LOG_2_F32, clamped))
+        else:
+            r[j] = (clamped - k * LOG_2_HIGH_F32) - k * LOG_2_LOW_F32
+    powers_of_two_f32(<const float*>t, count, power)
+    for j in range(count):
+        q = fma_f32(fma_f32(EIGHTH_C3_F32, r[j], EIGHTH_C2_F32), r[j], <float>1)
+        e[j] = fma_f32(q * r[j], power[j], power[j])
