@@ -134,11 +134,16 @@ cdef inline void lane_exp_pair_but(const real* x, const real* y, const real* shi
         from_lane += width
 
 
-cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, int quarters, real[4][64] quarter) noexcept nogil:
-    """Those of class `at` and of the next quarters' of its group, nothing for a maximum's own."""
+cdef inline real* result_of_band(const Band* band, Py_ssize_t at, int tile, const real* like) noexcept nogil:
+    """Where a tile's results for class `at` lie."""
+    return <real*>(band.out + at * band.out_step) + row_of_tile(band, tile, like)
+
+
+cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, int quarters, real** e) noexcept nogil:
+    """Those of class `at` and of the next quarters' of its group, into e[0] and on; nothing for a maximum's own."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
-    cdef real nothing = exp_scaled(real_of(-INF_F64, &quarter[0][0]))
+    cdef real nothing = exp_scaled(real_of(-INF_F64, e[0]))
     cdef const real* max = <const real*>band.max + tile * lanes
     cdef const real* position = <const real*>band.position + tile * lanes
     cdef const char* rows = band.x + at * band.x_step + row_of_tile(band, tile, <const real*>max) * <Py_ssize_t>sizeof(real)
@@ -146,43 +151,73 @@ cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, in
     cdef int q = 0
     while q + 2 <= quarters:
         lane_exp_pair_but(<const real*>(rows + q * step), <const real*>(rows + (q + 1) * step), max, position,
-                          <real>(at + q * width), <real>(at + (q + 1) * width), nothing, quarter[q], quarter[q + 1])
+                          <real>(at + q * width), <real>(at + (q + 1) * width), nothing, e[q], e[q + 1])
         q += 2
     if q < quarters:
-        lane_exp_but(<const real*>(rows + q * step), max, position, <real>(at + q * width), nothing, quarter[q])
+        lane_exp_but(<const real*>(rows + q * step), max, position, <real>(at + q * width), nothing, e[q])
 
 
-cdef inline real* result_of_band(const Band* band, Py_ssize_t at, int tile, const real* like) noexcept nogil:
-    """Where a tile's results for class `at` lie."""
-    return <real*>(band.out + at * band.out_step) + row_of_tile(band, tile, like)
+cdef inline void fold_of_band(real** quarter, int quarters, real* term) noexcept nogil:
+    """(q0 + q1) + (q2 + q3), what is missing being zero."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* a = quarter[0]
+    cdef const real* b = quarter[1]
+    cdef const real* c = quarter[2]
+    cdef const real* d = quarter[3]
+    cdef int lane
+    if quarters == 4:
+        for lane in range(lanes):
+            term[lane] = (a[lane] + b[lane]) + (c[lane] + d[lane])
+        return
+    lane_copy(a, term)
+    if quarters > 1:
+        for lane in range(lanes):
+            term[lane] += b[lane]
+    if quarters > 2:
+        for lane in range(lanes):
+            term[lane] += c[lane]
 
 
-cdef void band_sums(const Job* job, const Band* band, bint keep, const real* like) noexcept nogil:
-    """The sums of all tiles into their parts; the exponentials to `out` if they are to be kept."""
+cdef inline void band_sums(const Job* job, const Band* band, bint keep, const real* like) noexcept nogil:
+    """The sums of all tiles into their parts; the exponentials to `out` if they are to be kept (a literal)."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
-    cdef real quarter[4][64]
+    cdef real scratch[4][64]
+    cdef real* quarter[4]
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t count
     cdef double* parts
     cdef int tile, quarters, j, q
+    for q in range(4):
+        quarter[q] = scratch[q]
     while at < n:
         count = least(lanes, n - at)
         for j in range(<int>least(width, count)):
             quarters = <int>((count - j + width - 1) // width)
             for tile in range(band.n_tiles):
                 parts = <double*>band.parts + tile * lanes * 16
-                band_exponentials(band, tile, at + j, quarters, quarter)
                 if keep:
                     for q in range(quarters):
-                        lane_copy(<const real*>quarter[q], result_of_band(band, at + j + q * width, tile, like))
-                lane_fold_quarters(quarter, quarters)
-                if at == 0:
-                    lane_set(<const real*>quarter[0], parts, j)
+                        quarter[q] = result_of_band(band, at + j + q * width, tile, like)
+                band_exponentials(band, tile, at + j, quarters, quarter)
+                if keep:
+                    fold_of_band(quarter, quarters, scratch[0])
                 else:
-                    lane_add(<const real*>quarter[0], parts, j)
+                    lane_fold_quarters(scratch, quarters)
+                if at == 0:
+                    lane_set(<const real*>scratch[0], parts, j)
+                else:
+                    lane_add(<const real*>scratch[0], parts, j)
         at += count
+
+
+cdef void band_sums_kept(const Job* job, const Band* band, const real* like) noexcept nogil:
+    band_sums(job, band, True, like)
+
+
+cdef void band_sums_only(const Job* job, const Band* band, const real* like) noexcept nogil:
+    band_sums(job, band, False, like)
 
 
 cdef void keep_maxima(const Band* band, const real* like) noexcept nogil:
@@ -299,9 +334,11 @@ cdef bint process_band(const Job* job, Py_ssize_t first, Py_ssize_t n_rows, char
         return False
     if job.target != NULL:
         band_logits(job, <const Band*>&band, like)
-    band_sums(job, <const Band*>&band, keep, like)
     if keep:
+        band_sums_kept(job, <const Band*>&band, like)
         keep_maxima(<const Band*>&band, like)
+    else:
+        band_sums_only(job, <const Band*>&band, like)
     for tile in range(band.n_tiles):
         finish_tile_of_band(job, <const Band*>&band, tile, &sums, like)
         if loss_sums != NULL:

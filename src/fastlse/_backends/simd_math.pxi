@@ -221,7 +221,7 @@ cdef inline double exp_scaled_f64(double d) noexcept nogil:
         r = fma_f64(k, -LOG_2_REST_F64, fma_f64(k, -LOG_2_F64, d))
     else:
         r = (d - k * LOG_2_HIGH_F64) - k * LOG_2_LOW_F64
-    # exp(r) = 1 + r + r^2 (even(r^2) + r odd(r^2))
+    # 2^k exp(r) = 2^k + 2^k (r + r^2 (even(r^2) + r odd(r^2)))
     cdef double r2 = r * r
     cdef double odd = fma_f64(r2, EXP_C11_F64, EXP_C9_F64)
     cdef double even = fma_f64(r2, EXP_C10_F64, EXP_C8_F64)
@@ -231,9 +231,9 @@ cdef inline double exp_scaled_f64(double d) noexcept nogil:
     even = fma_f64(even, r2, EXP_C4_F64)
     odd = fma_f64(odd, r2, EXP_C3_F64)
     even = fma_f64(even, r2, EXP_C2_F64)
-    cdef double p = fma_f64(odd, r, even)
-    p = 1 + fma_f64(p, r2, r)
-    return p * power_of_two_f64(t)
+    cdef double expm1 = fma_f64(fma_f64(odd, r, even), r2, r)
+    cdef double power = power_of_two_f64(t)
+    return fma_f64(expm1, power, power)
 
 
 cdef inline real exp_scaled(real d) noexcept nogil:
