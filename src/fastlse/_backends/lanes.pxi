@@ -62,8 +62,8 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
 
 cdef inline void exp_step(const real* x, real shift, int count, real* e) noexcept nogil:
     """exp_scaled(x - shift) of `count` elements, a literal; through `value`, so that nobody asks whether e overlaps x."""
-    cdef real d[32]
-    cdef real value[32]
+    cdef real d[16]
+    cdef real value[16]
     cdef int j
     for j in range(count):
         d[j] = x[j] - shift
@@ -78,12 +78,13 @@ cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahe
     cdef real rest[16]
     cdef Py_ssize_t i = 0
     cdef int j
-    while i + 2 * width <= n:
+    while i + 16 <= n:         # two registers' worth of float32 and four of float64 leave some for the constants
         if ahead != 0:
             PREFETCH(<const char*>(x + i) + ahead)
+        if ahead != 0 and real is double:
             PREFETCH(<const char*>(x + i) + ahead + 64)
-        exp_step(x + i, shift, 2 * width, e + i)
-        i += 2 * width
+        exp_step(x + i, shift, 16, e + i)
+        i += 16
     if e != x and n >= width:
         # the last steps overlap the one before
         while n - i > width // 2:

@@ -39,12 +39,63 @@ cdef extern from *:
     #endif
     static inline void transpose_4x4_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
         FASTLSE_TRANSPOSE(float, fastlse_4f) }
+    #if !defined(__AVX2__)
     static inline void transpose_4x4_f64(const double* from, Py_ssize_t from_stride, double* to, Py_ssize_t to_stride) {
         FASTLSE_TRANSPOSE(double, fastlse_4d) }
+    /* The same of 8 rows of 4 elements, and of 4 of 8. */
+    static inline void transpose_8x4_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        transpose_4x4_f32(from, from_stride, to, to_stride);
+        transpose_4x4_f32(from + 4 * from_stride, from_stride, to + 4, to_stride); }
+    static inline void transpose_4x8_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        transpose_4x4_f32(from, from_stride, to, to_stride);
+        transpose_4x4_f32(from + 4, from_stride, to + 4 * to_stride, to_stride); }
+    #else
+    /* The halves of AVX2's registers do not mix cheaply: what belongs into the other half is loaded or stored there. */
+    static inline void transpose_4x4_f64(const double* from, Py_ssize_t from_stride, double* to, Py_ssize_t to_stride) {
+        const double* from_2 = from + 2 * from_stride;
+        __m256d a = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from)), _mm_loadu_pd(from_2), 1);
+        __m256d c = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + 2)), _mm_loadu_pd(from_2 + 2), 1);
+        __m256d b, d;
+        from += from_stride; from_2 += from_stride;
+        b = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from)), _mm_loadu_pd(from_2), 1);
+        d = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + 2)), _mm_loadu_pd(from_2 + 2), 1);
+        _mm256_storeu_pd(to, _mm256_unpacklo_pd(a, b)); _mm256_storeu_pd(to + to_stride, _mm256_unpackhi_pd(a, b));
+        to += 2 * to_stride;
+        _mm256_storeu_pd(to, _mm256_unpacklo_pd(c, d)); _mm256_storeu_pd(to + to_stride, _mm256_unpackhi_pd(c, d)); }
+    static inline __m256 load_halves_f32(const float* lower, const float* upper) {
+        return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(lower)), _mm_loadu_ps(upper), 1); }
+    static inline void store_halves_f32(float* lower, float* upper, __m256 v) {
+        _mm_storeu_ps(lower, _mm256_castps256_ps128(v)); _mm_storeu_ps(upper, _mm256_extractf128_ps(v, 1)); }
+    /* The same of 8 rows of 4 elements, and of 4 of 8. */
+    static inline void transpose_8x4_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        const float* from_4 = from + 4 * from_stride;
+        __m256 a = load_halves_f32(from, from_4);
+        __m256 b = load_halves_f32(from + from_stride, from_4 + from_stride);
+        __m256 c = load_halves_f32(from + 2 * from_stride, from_4 + 2 * from_stride);
+        __m256 d = load_halves_f32(from + 3 * from_stride, from_4 + 3 * from_stride);
+        __m256 p = _mm256_unpacklo_ps(a, b), q = _mm256_unpackhi_ps(a, b);
+        __m256 r = _mm256_unpacklo_ps(c, d), s = _mm256_unpackhi_ps(c, d);
+        _mm256_storeu_ps(to, _mm256_shuffle_ps(p, r, 0x44));
+        _mm256_storeu_ps(to + to_stride, _mm256_shuffle_ps(p, r, 0xee));
+        _mm256_storeu_ps(to + 2 * to_stride, _mm256_shuffle_ps(q, s, 0x44));
+        _mm256_storeu_ps(to + 3 * to_stride, _mm256_shuffle_ps(q, s, 0xee)); }
+    static inline void transpose_4x8_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        float* to_4 = to + 4 * to_stride;
+        __m256 a = _mm256_loadu_ps(from), b = _mm256_loadu_ps(from + from_stride);
+        __m256 c = _mm256_loadu_ps(from + 2 * from_stride), d = _mm256_loadu_ps(from + 3 * from_stride);
+        __m256 p = _mm256_unpacklo_ps(a, b), q = _mm256_unpackhi_ps(a, b);
+        __m256 r = _mm256_unpacklo_ps(c, d), s = _mm256_unpackhi_ps(c, d);
+        store_halves_f32(to, to_4, _mm256_shuffle_ps(p, r, 0x44));
+        store_halves_f32(to + to_stride, to_4 + to_stride, _mm256_shuffle_ps(p, r, 0xee));
+        store_halves_f32(to + 2 * to_stride, to_4 + 2 * to_stride, _mm256_shuffle_ps(q, s, 0x44));
+        store_halves_f32(to + 3 * to_stride, to_4 + 3 * to_stride, _mm256_shuffle_ps(q, s, 0xee)); }
+    #endif
     """
     const int MAX_AXES
     void transpose_4x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
     void transpose_4x4_f64(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
+    void transpose_8x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void transpose_4x8_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
     float load_f32(const char*, int) noexcept nogil
     double load_f64(const char*, int) noexcept nogil
 
@@ -93,11 +144,45 @@ cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
-cdef inline void transpose_block(const real* source, Py_ssize_t source_stride, real* to, Py_ssize_t to_stride) noexcept nogil:
-    if real is float:
-        transpose_4x4_f32(source, source_stride, to, to_stride)
+cdef inline void block_in(const real* rows, Py_ssize_t row_stride, real* tile, int n_rows) noexcept nogil:
+    """transpose_in of four elements of `n_rows` rows, a literal: 4, or of float32 8."""
+    cdef int lanes = 64 if real is float else 32
+    if real is double:
+        transpose_4x4_f64(rows, row_stride, tile, lanes)
+    elif n_rows == 8:
+        transpose_8x4_f32(rows, row_stride, tile, lanes)
     else:
-        transpose_4x4_f64(source, source_stride, to, to_stride)
+        transpose_4x4_f32(rows, row_stride, tile, lanes)
+
+
+cdef inline void block_out(const real* tile, real* rows, Py_ssize_t row_stride, int n_rows) noexcept nogil:
+    """transpose_out of four elements of `n_rows` rows, as in block_in."""
+    cdef int lanes = 64 if real is float else 32
+    if real is double:
+        transpose_4x4_f64(tile, lanes, rows, row_stride)
+    elif n_rows == 8:
+        transpose_4x8_f32(tile, lanes, rows, row_stride)
+    else:
+        transpose_4x4_f32(tile, lanes, rows, row_stride)
+
+
+cdef inline void blocks_in(const real* rows, Py_ssize_t row_stride, real* tile, int n_rows, Py_ssize_t n_columns) noexcept nogil:
+    """transpose_in of `n_rows` rows, as in block_in."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t c = 0
+    while c < n_columns:
+        c = least(c, n_columns - 4)
+        block_in(rows + c, row_stride, tile + c * lanes, n_rows)
+        c += 4
+
+
+cdef inline void blocks_out(const real* tile, real* rows, Py_ssize_t row_stride, int n_rows, Py_ssize_t n_columns) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t c = 0
+    while c < n_columns:
+        c = least(c, n_columns - 4)
+        block_out(tile + c * lanes, rows + c, row_stride, n_rows)
+        c += 4
 
 
 cdef inline void part_columns(const real* rows, int n_columns, real* tile) noexcept nogil:
@@ -134,15 +219,12 @@ cdef inline void transpose_in(const real* rows, Py_ssize_t row_stride, real* til
             for c in range(n_columns):
                 tile[c * lanes + r] = rows[r * row_stride + c]
         return
+    while real is float and r + 8 <= n_rows:
+        blocks_in(rows + r * row_stride, row_stride, tile + r, 8, n_columns)
+        r += 8
     while r < n_rows:
         r = least(r, n_rows - 4)
-        c = 0
-        while c + 4 <= n_columns:
-            transpose_block(rows + r * row_stride + c, row_stride, tile + c * lanes + r, lanes)
-            c += 4
-        if c < n_columns:
-            c = n_columns - 4
-            transpose_block(rows + r * row_stride + c, row_stride, tile + c * lanes + r, lanes)
+        blocks_in(rows + r * row_stride, row_stride, tile + r, 4, n_columns)
         r += 4
 
 
@@ -162,15 +244,12 @@ cdef inline void transpose_out(const real* tile, real* rows, Py_ssize_t row_stri
             for c in range(n_columns):
                 rows[r * row_stride + c] = tile[c * lanes + r]
         return
+    while real is float and r + 8 <= n_rows:
+        blocks_out(tile + r, rows + r * row_stride, row_stride, 8, n_columns)
+        r += 8
     while r < n_rows:
         r = least(r, n_rows - 4)
-        c = 0
-        while c + 4 <= n_columns:
-            transpose_block(tile + c * lanes + r, lanes, rows + r * row_stride + c, row_stride)
-            c += 4
-        if c < n_columns:
-            c = n_columns - 4
-            transpose_block(tile + c * lanes + r, lanes, rows + r * row_stride + c, row_stride)
+        blocks_out(tile + r, rows + r * row_stride, row_stride, 4, n_columns)
         r += 4
 
 

@@ -110,19 +110,19 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
     if real is double:
         for j in range(count):
             e[j] = exp_scaled_f64(d[j])
-        return
-    for j in range(count):
-        clamped = no_less(<float>d[j], EXP_CUTOFF_F32)
-        t[j] = fma_f32(clamped, LOG2_E_F32, magic)
-        k = t[j] - magic
-        if HAVE_FMA:
-            near[j] = fma_f32(k, -LOG_2_F32, clamped)
-            r[j] = fma_f32(k, -LOG_2_REST_F32, near[j])
-        else:
-            near[j] = clamped - k * LOG_2_HIGH_F32
-            r[j] = near[j] - k * LOG_2_LOW_F32
-            near[j] = r[j]
-    powers_of_two_f32(<const float*>t, count, power)
-    for j in range(count):
-        expm1 = fma_f32(near[j] * near[j], fma_f32(EIGHTH_C3_F32, near[j], EIGHTH_C2_F32), r[j])
-        e[j] = fma_f32(expm1, power[j], power[j])
+    else:
+        for j in range(count):
+            clamped = no_less(<float>d[j], EXP_CUTOFF_F32)
+            t[j] = fma_f32(clamped, LOG2_E_F32, magic)
+            k = t[j] - magic
+            if HAVE_FMA:
+                near[j] = fma_f32(k, -LOG_2_F32, clamped)
+                r[j] = fma_f32(k, -LOG_2_REST_F32, near[j])
+            else:
+                near[j] = clamped - k * LOG_2_HIGH_F32
+                r[j] = near[j] - k * LOG_2_LOW_F32
+                near[j] = r[j]
+        powers_of_two_f32(<const float*>t, count, power)
+        for j in range(count):
+            expm1 = fma_f32(near[j] * near[j], fma_f32(EIGHTH_C3_F32, near[j], EIGHTH_C2_F32), r[j])
+            e[j] = fma_f32(expm1, power[j], power[j])
