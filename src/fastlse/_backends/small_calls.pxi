@@ -4,10 +4,11 @@
 
 cdef extern from *:
     """
-    /* Rows of at least TILE_ROW elements, or a few shorter ones, are less than double when filled up to whole groups. */
+    /* Rows of at least so many elements, or a few shorter ones, are less than double when filled up to whole groups. */
+    #define SMALL_ROW 40
     #define SMALL_SCRATCH (2 * NOGIL_ELEMENTS * 8)
     """
-    const int SMALL_SCRATCH
+    const int SMALL_ROW, SMALL_SCRATCH
 
 
 cdef void plain_job(Job* job, Mode mode) noexcept:
@@ -56,7 +57,7 @@ cdef inline bint is_plain(object a):
 
 cdef inline bint is_small(Py_ssize_t n_rows, Py_ssize_t n):
     """Worth the fast lane, and no case for tiles."""
-    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows < FEW_ROWS or n >= TILE_ROW)
+    return 0 < n_rows * n < NOGIL_ELEMENTS and (n_rows < FEW_ROWS or n >= SMALL_ROW)
 
 
 cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
