@@ -146,6 +146,18 @@ class TestOneRow:
             assert_same_bits(operation(np.asfortranarray(x), extras), expected)
             assert_same_bits(operation(columns(x), extras, axis=0), expected)
 
+    @pytest.mark.parametrize("n", [17, 40, 63, 64, 65, 100, 129, 200, 1000])
+    def test_tied_maxima(self, compiled_backend, operation, dtype, n):
+        """Which of equal maxima is left out of the sum decides its order."""
+        x, extras = rows_and_extras(20, n, dtype)
+        x = np.random.default_rng(n).integers(0, 4, x.shape).astype(dtype) / 3
+        x[::2][x[::2] == 1] = 0
+        x[::2, n // 3], x[::2, n // 3 + 11], x[::2, n - 3] = 1, 1, 1
+        expected = operation(x, extras)
+        assert_same_bits(operation(np.asfortranarray(x), extras), expected)
+        alone = [operation(x[i : i + 1], extras.of(slice(i, i + 1))) for i in range(len(x))]
+        assert_same_bits(tuple(np.concatenate(part) for part in zip(*alone, strict=True)), expected)
+
     def test_repetition(self, backend, operation, dtype):
         x, extras = rows_and_extras(70, 100, dtype)
         assert_same_bits(operation(x, extras), operation(x, extras))

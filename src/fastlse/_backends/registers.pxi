@@ -61,6 +61,30 @@ cdef extern from *:
     #endif
     }
 
+    /* A bit for each of LANES / 4 numbers that equals a value. */
+    static CYTHON_INLINE int equal_f32(const float* number, float value) {
+    #if defined(__AVX2__)
+        __m256 v = _mm256_set1_ps(value);
+        return _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number), v, _CMP_EQ_OQ))
+            | _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number + 8), v, _CMP_EQ_OQ)) << 8;
+    #else
+        int bits = 0, j;
+        for (j = 0; j < 16; j++) bits |= (number[j] == value) << j;
+        return bits;
+    #endif
+    }
+    static CYTHON_INLINE int equal_f64(const double* number, double value) {
+    #if defined(__AVX2__)
+        __m256d v = _mm256_set1_pd(value);
+        return _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number), v, _CMP_EQ_OQ))
+            | _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number + 4), v, _CMP_EQ_OQ)) << 4;
+    #else
+        int bits = 0, j;
+        for (j = 0; j < 8; j++) bits |= (number[j] == value) << j;
+        return bits;
+    #endif
+    }
+
     /* The sum of 16 numbers: a tree, each level adding the upper half to the lower. */
     static CYTHON_INLINE double sum_of_16(const double* part) {
     #if defined(__AVX2__)
@@ -81,6 +105,8 @@ cdef extern from *:
     void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
     double largest_of_f64(const double* value) noexcept nogil
+    int equal_f32(const float* number, float value) noexcept nogil
+    int equal_f64(const double* number, double value) noexcept nogil
     double sum_of_16(const double* part) noexcept nogil
 
 
@@ -90,6 +116,14 @@ cdef inline real largest_of(const real* value) noexcept nogil:
         return largest_of_f32(value)
     else:
         return largest_of_f64(value)
+
+
+cdef inline int equal_to(const real* number, real value) noexcept nogil:
+    """A bit for each of LANES / 4 numbers that equals a value."""
+    if real is float:
+        return equal_f32(number, value)
+    else:
+        return equal_f64(number, value)
 
 
 cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:

@@ -8,8 +8,10 @@ cdef extern from *:
     """
     /* Bytes of a batch's exponentials. */
     #define SHORT_BATCH_BYTES 16384
+    #define TIED 1
     """
     const Py_ssize_t SHORT_BATCH_BYTES
+    const int TIED
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n, const real* like) noexcept nogil:
@@ -79,33 +81,40 @@ cdef inline void best_of_steps(const real* x, Py_ssize_t n, int quarters, real* 
 
 
 cdef inline real short_max(const real* x, Py_ssize_t n, real* step) noexcept nogil:
-    """The largest number of a row of more than SHORT_SUM elements, NaN skipped; minus the first element that it may be: it is that
-    one or, from LANES elements on, one of the three that lie whole quarters of a group after it. -inf: it stands nowhere."""
+    """The largest number of a row of more than SHORT_SUM elements, NaN skipped, and for place_in_step minus the first element that it
+    may be: it is that one or, from LANES elements on, one of the three that lie whole quarters of a group after it. -inf: it stands
+    nowhere; TIED: it stands in several columns."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
     cdef real best[16]
     cdef real stood[16]
     cdef real largest
+    cdef int columns
     cdef int j
     if n < lanes:
         best_of_steps(x, n, 1, best, stood)
     else:
         best_of_steps(x, n, 4, best, stood)
     largest = largest_of(<const real*>best)
+    columns = equal_to(<const real*>best, largest)
     for j in range(width):
         stood[j] = pick(best[j] == largest, stood[j], real_of(-INF_F64, x))
     step[0] = largest_of(<const real*>stood)
+    if columns & (columns - 1) and step[0] > real_of(-INF_F64, x):
+        step[0] = <real>TIED
     return largest
 
 
 cdef inline Py_ssize_t place_in_step(const real* x, Py_ssize_t n, real largest, real step) noexcept nogil:
-    """Where the largest number of a row stands, from what short_max tells; -1 for nowhere."""
+    """Where the largest number of a row first stands, from what short_max tells; -1 for nowhere."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
     cdef Py_ssize_t at = -1 if step == real_of(-INF_F64, x) else <Py_ssize_t>-step
     cdef int missing = 1
     cdef int quarter = 0
     cdef int j
+    if step == <real>TIED:
+        return first_equal(x, n, largest)
     if n < lanes or at < 0:
         return at
     for j in range(3):          # counted, for nobody could guess a branch
