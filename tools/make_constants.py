@@ -55,7 +55,7 @@ def show(name: str, coefficients: list[mp.mpf], relative_error: mp.mpf, suffix: 
 def exponential(
     terms: int, rounding: Callable[[mp.mpf], mp.mpf], name: str, suffix: str, parts: int = 1
 ) -> None:
-    """exp(r) = 1 + r + r^2 q(r) on [-log(2)/2, log(2)/2], or for as few as a part of it: q."""
+    """exp(r) = 1 + r + r^2 q(r) on [-h, h], h = log(2) / (2 parts): q."""
     half = mp.log(2) / (2 * parts) * mp.mpf("1.0001")
 
     def q(r: mp.mpf) -> mp.mpf:

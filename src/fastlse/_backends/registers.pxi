@@ -131,7 +131,7 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
 
     Domain and result: as exp_scaled.
     Max error: 1.3 ulp.
-    Source: for float32 the nearest 2^(k / 8) from a table and a polynomial for the rest, by tools/make_constants.py: two
+    Source: for float32 the nearest 2^(k / 8) from a table and a polynomial for the rest, by tools/make_constants.py: three
     multiply-adds less. The square of the rest is taken before the rest's last digits are in: a shorter chain.
     """
     cdef float magic = <float>(1572864 + 127 + SCALE_BITS_F32)
