@@ -61,27 +61,33 @@ cdef extern from *:
     #endif
     }
 
-    /* A bit for each of LANES / 4 numbers that equals a value. */
-    static CYTHON_INLINE int equal_f32(const float* number, float value) {
+    /* The first of `count` numbers, a literal of up to LANES, that equals a value that one of them has. */
+    static CYTHON_INLINE int first_of_f32(const float* number, int count, float value) {
+        int j = 0;
     #if defined(__AVX2__)
         __m256 v = _mm256_set1_ps(value);
-        return _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number), v, _CMP_EQ_OQ))
-            | _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number + 8), v, _CMP_EQ_OQ)) << 8;
+        uint64_t bits = 0;
+        #pragma GCC unroll 8
+        for (; j < count; j += 8)
+            bits |= (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number + j), v, _CMP_EQ_OQ)) << j;
+        return (int)_tzcnt_u64(bits);
     #else
-        int bits = 0, j;
-        for (j = 0; j < 16; j++) bits |= (number[j] == value) << j;
-        return bits;
+        while (j < count - 1 && number[j] != value) j++;
+        return j;
     #endif
     }
-    static CYTHON_INLINE int equal_f64(const double* number, double value) {
+    static CYTHON_INLINE int first_of_f64(const double* number, int count, double value) {
+        int j = 0;
     #if defined(__AVX2__)
         __m256d v = _mm256_set1_pd(value);
-        return _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number), v, _CMP_EQ_OQ))
-            | _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number + 4), v, _CMP_EQ_OQ)) << 4;
+        uint32_t bits = 0;
+        #pragma GCC unroll 8
+        for (; j < count; j += 4)
+            bits |= (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number + j), v, _CMP_EQ_OQ)) << j;
+        return (int)_tzcnt_u32(bits);
     #else
-        int bits = 0, j;
-        for (j = 0; j < 8; j++) bits |= (number[j] == value) << j;
-        return bits;
+        while (j < count - 1 && number[j] != value) j++;
+        return j;
     #endif
     }
 
@@ -105,8 +111,8 @@ cdef extern from *:
     void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
     double largest_of_f64(const double* value) noexcept nogil
-    int equal_f32(const float* number, float value) noexcept nogil
-    int equal_f64(const double* number, double value) noexcept nogil
+    int first_of_f32(const float* number, int count, float value) noexcept nogil
+    int first_of_f64(const double* number, int count, double value) noexcept nogil
     double sum_of_16(const double* part) noexcept nogil
 
 
@@ -118,12 +124,12 @@ cdef inline real largest_of(const real* value) noexcept nogil:
         return largest_of_f64(value)
 
 
-cdef inline int equal_to(const real* number, real value) noexcept nogil:
-    """A bit for each of LANES / 4 numbers that equals a value."""
+cdef inline int first_of(const real* number, int count, real value) noexcept nogil:
+    """The first of `count` numbers, a literal of up to LANES, that equals a value that one of them has."""
     if real is float:
-        return equal_f32(number, value)
+        return first_of_f32(number, count, value)
     else:
-        return equal_f64(number, value)
+        return first_of_f64(number, count, value)
 
 
 cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:

@@ -8,10 +8,8 @@ cdef extern from *:
     """
     /* Bytes of a batch's exponentials. */
     #define SHORT_BATCH_BYTES 16384
-    #define TIED 1
     """
     const Py_ssize_t SHORT_BATCH_BYTES
-    const int TIED
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n, const real* like) noexcept nogil:
@@ -47,21 +45,21 @@ cdef inline Row open_short_row(const Job* job, Py_ssize_t first, int lane, char*
     return row
 
 
-cdef inline void best_of_steps(const real* x, Py_ssize_t n, int quarters, real* best, real* stood) noexcept nogil:
-    """Of each column of a row that is read in steps of `quarters` (a literal) quarters of a group: the largest number, and minus
-    where its step begins, plus the column."""
+cdef inline real max_of_steps(const real* x, Py_ssize_t n, int quarters, real* step) noexcept nogil:
+    """short_max in steps of `quarters` (a literal) quarters of a group."""
     cdef int width = 16 if real is float else 8
-    cdef real most[16]             # own ones, or they do not stay in registers
-    cdef real stands[16]
+    cdef real best[16]             # of each column of the steps, and minus where the step begins in which it stands first
+    cdef real stood[16]
     cdef real of_step[16]
     cdef real latest[16]
+    cdef real largest
     cdef real base
     cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
     cdef int j
     for j in range(width):
-        most[j] = real_of(-INF_F64, x)
-        stands[j] = real_of(-INF_F64, x)
+        best[j] = real_of(-INF_F64, x)
+        stood[j] = real_of(-INF_F64, x)
     while i < n:
         at = least(i, n - quarters * width)       # overlaps the step before: a maximum does not mind
         base = -<real>at
@@ -70,57 +68,37 @@ cdef inline void best_of_steps(const real* x, Py_ssize_t n, int quarters, real* 
             if quarters == 4:
                 of_step[j] = larger(larger(x[at + j], x[at + width + j]), larger(x[at + 2 * width + j], x[at + 3 * width + j]))
         for j in range(width):
-            latest[j] = pick(of_step[j] > most[j], base - j, stands[j])
-            most[j] = larger(of_step[j], most[j])
+            latest[j] = pick(of_step[j] > best[j], base, stood[j])
+            best[j] = larger(of_step[j], best[j])
         for j in range(width):
-            stands[j] = latest[j]
+            stood[j] = latest[j]
         i += quarters * width
+    largest = largest_of(<const real*>best)
     for j in range(width):
-        best[j] = most[j]
-        stood[j] = stands[j]
+        latest[j] = pick(best[j] == largest, stood[j], real_of(-INF_F64, x))
+    step[0] = largest_of(<const real*>latest)
+    return largest
 
 
 cdef inline real short_max(const real* x, Py_ssize_t n, real* step) noexcept nogil:
-    """The largest number of a row of more than SHORT_SUM elements, NaN skipped, and for place_in_step minus the first element that it
-    may be: it is that one or, from LANES elements on, one of the three that lie whole quarters of a group after it. -inf: it stands
-    nowhere; TIED: it stands in several columns."""
+    """The largest number of a row of more than SHORT_SUM elements, NaN skipped, and minus the beginning of the first step of a
+    group, or from less than LANES elements of a quarter, that holds it; -inf for none."""
     cdef int lanes = 64 if real is float else 32
-    cdef int width = 16 if real is float else 8
-    cdef real best[16]
-    cdef real stood[16]
-    cdef real largest
-    cdef int columns
-    cdef int j
     if n < lanes:
-        best_of_steps(x, n, 1, best, stood)
-    else:
-        best_of_steps(x, n, 4, best, stood)
-    largest = largest_of(<const real*>best)
-    columns = equal_to(<const real*>best, largest)
-    for j in range(width):
-        stood[j] = pick(best[j] == largest, stood[j], real_of(-INF_F64, x))
-    step[0] = largest_of(<const real*>stood)
-    if columns & (columns - 1) and step[0] > real_of(-INF_F64, x):
-        step[0] = <real>TIED
-    return largest
+        return max_of_steps(x, n, 1, step)
+    return max_of_steps(x, n, 4, step)
 
 
 cdef inline Py_ssize_t place_in_step(const real* x, Py_ssize_t n, real largest, real step) noexcept nogil:
     """Where the largest number of a row first stands, from what short_max tells; -1 for nowhere."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
-    cdef Py_ssize_t at = -1 if step == real_of(-INF_F64, x) else <Py_ssize_t>-step
-    cdef int missing = 1
-    cdef int quarter = 0
-    cdef int j
-    if step == <real>TIED:
-        return first_equal(x, n, largest)
-    if n < lanes or at < 0:
-        return at
-    for j in range(3):          # counted, for nobody could guess a branch
-        missing &= x[at + j * width] != largest
-        quarter += missing
-    return at + quarter * width
+    cdef Py_ssize_t at = <Py_ssize_t>-step
+    if step == real_of(-INF_F64, x):
+        return -1
+    if n < lanes:
+        return at + first_of(x + at, width, largest)
+    return at + first_of(x + at, 4 * width, largest)
 
 
 cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int count, Ends* ends, Py_ssize_t* position,
