@@ -42,7 +42,7 @@ cdef void process_side_by_side(const Job* whole, Job* job, const int64_t* indptr
     cdef int lanes = 64 if real is float else 32
     cdef Tile tile
     cdef Ends ends
-    cdef Ends refined
+    cdef Doubtful rows
     cdef double doubtful[64]
     cdef int lane
     open_tile(job, &tile, 0, count, scratch, like)
@@ -55,14 +55,10 @@ cdef void process_side_by_side(const Job* whole, Job* job, const int64_t* indptr
         write_tile(job, &tile, <const Ends*>&ends, tile.out_scratch, lanes * sizeof(real), <const RowState*>NULL, like)
         return
     if any_doubtful(<const Ends*>&ends, count, job.layout.row.size, doubtful):
-        for lane in range(count):
-            if doubtful[lane] != 0:
-                job.x.data = whole.x.data + tile.x_offset[lane]
-                set_state(&refined, 0, careful_state(job, 0, ends.max[lane], like))
-                finish_totals(&refined, 1, like)
-                finish_lse(&refined, 1, like)
-                ends.value[lane] = refined.value[0]
-        job.x.data = whole.x.data
+        list_doubtful(<const double*>doubtful, count, &rows)
+        for lane in range(rows.count):
+            rows.x[lane] = whole.x.data + tile.x_offset[rows.lane[lane]]
+        refine_rows(job, <const Doubtful*>&rows, &ends, like)
     for lane in range(count):
         (<real*>whole.lse)[index[lane]] = real_of(ends.value[lane], like)
 
