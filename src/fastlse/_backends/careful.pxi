@@ -25,9 +25,8 @@ cdef inline Pair exp_pair(Pair d) noexcept nogil:
     Max error: 0.15 ulp of the high part.
     Source: exp_scaled_f64, the argument's and the last additions' roundings kept.
     """
-    cdef double magic = 6755399441055744.0 + 1023 + SCALE_BITS_F64
-    cdef double t = d.high * LOG2_E_F64 + magic
-    cdef double k = t - magic
+    cdef double t = d.high * LOG2_E_F64 + EXP_MAGIC_F64
+    cdef double k = t - EXP_MAGIC_F64
     # k LOG_2_HIGH_F64 is exact, and so is the first difference; r is a pair
     cdef double reduced = d.high - k * LOG_2_HIGH_F64
     cdef double correction = -k * LOG_2_LOW_F64

@@ -72,8 +72,9 @@ cdef inline void exp_step(const real* x, real shift, int count, real* e) noexcep
         e[j] = value[j]
 
 
-cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahead, real* e) noexcept nogil:
-    """exp_scaled(x - shift); e is x or apart from it. What lies `ahead` bytes further on is fetched on the way, unless that is 0."""
+cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahead, const real* results, real* e) noexcept nogil:
+    """exp_scaled(x - shift); e is x or apart from it. What lies `ahead` bytes further on is fetched on the way, unless that is 0,
+    and so is where results will be written, unless that is NULL."""
     cdef int width = 16 if real is float else 8
     cdef real rest[16]
     cdef Py_ssize_t i = 0
@@ -83,6 +84,10 @@ cdef inline void run_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahe
             PREFETCH(<const char*>(x + i) + ahead)
         if ahead != 0 and real is double:
             PREFETCH(<const char*>(x + i) + ahead + 64)
+        if results != NULL:
+            PREFETCH(results + i)
+        if results != NULL and real is double:
+            PREFETCH(results + i + 8)
         exp_step(x + i, shift, 16, e + i)
         i += 16
     if e != x and n >= width:
@@ -142,7 +147,7 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
     while i < n:
         count = least(PIECE, n - i)
         e = <real*>in_scratch if e_out == NULL else e_out + i
-        run_exp(x + i, count, shift, ahead, e)
+        run_exp(x + i, count, shift, ahead, <const real*>NULL, e)
         if i <= skip < i + count:
             e[skip - i] = exp_scaled(real_of(-INF_F64, x))
         run_sum(<const real*>e, count, sum)
@@ -455,17 +460,20 @@ cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real f
 
 
 cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:
-    """(x - shift) - log_total; out may be x."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real value[64]
+    """(x - shift) - log_total; out is x or apart from it."""
+    cdef int width = 16 if real is float else 8
+    cdef real value[16]
+    cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
-    cdef int lane
-    while i + lanes <= n:
-        for lane in range(lanes):
-            value[lane] = (x[i + lane] - shift) - log_total
-        for lane in range(lanes):
-            out[i + lane] = value[lane]
-        i += lanes
+    cdef int j
+    if x == out or n < width:
+        for i in range(n):
+            out[i] = (x[i] - shift) - log_total
+        return
     while i < n:
-        out[i] = (x[i] - shift) - log_total
-        i += 1
+        at = least(i, n - width)
+        for j in range(width):
+            value[j] = (x[at + j] - shift) - log_total
+        for j in range(width):
+            out[at + j] = value[j]
+        i += width

@@ -140,7 +140,6 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
     Source: for float32 the nearest 2^(k / 8) from a table and a polynomial for the rest, by tools/make_constants.py: three
     multiply-adds less. The square of the rest is taken before the rest's last digits are in: a shorter chain.
     """
-    cdef float magic = <float>(1572864 + 127 + SCALE_BITS_F32)
     cdef float k, clamped, expm1
     cdef float t[32]
     cdef float near[32]            # d - k log(2) / 8 but for its last digits
@@ -153,8 +152,8 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
     else:
         for j in range(count):
             clamped = no_less(<float>d[j], EXP_CUTOFF_F32)
-            t[j] = fma_f32(clamped, LOG2_E_F32, magic)
-            k = t[j] - magic
+            t[j] = fma_f32(clamped, LOG2_E_F32, EIGHTH_MAGIC_F32)
+            k = t[j] - EIGHTH_MAGIC_F32
             if HAVE_FMA:
                 near[j] = fma_f32(k, -LOG_2_F32, clamped)
                 r[j] = fma_f32(k, -LOG_2_REST_F32, near[j])

@@ -256,7 +256,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
             run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
         else:
             if kept == NULL:
-                run_exp(fetch(job, row, at, count, like), count, shift, 0, to)
+                run_exp(fetch(job, row, at, count, like), count, shift, 0, <const real*>NULL, to)
             e = kept + at if kept != NULL else to
             if job.softcap > 0:
                 slope = <const real*>row.slope_scratch + (fetch(job, row, at, count, like) - <const real*>row.x_scratch)

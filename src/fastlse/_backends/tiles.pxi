@@ -89,13 +89,17 @@ cdef inline Py_ssize_t tile_scratch(const Job* job, Py_ssize_t n, const real* li
 
 
 cdef inline void prefetch_rows(const Operand* operand, const char* row, int lanes) noexcept nogil:
-    """Fetch the next tile while this one is worked on: hardware stops at the end of every page."""
+    """Fetch LANES rows before they are wanted: hardware stops at the end of every page."""
     cdef Py_ssize_t size = lanes * operand.batch_stride[0]
     cdef Py_ssize_t at = 0
     if 0 < size <= PREFETCH_TILE_BYTES:
         while at < size:
-            PREFETCH(row + size + at)
+            PREFETCH(row + at)
             at += 64
+
+
+cdef inline void prefetch_next_rows(const Operand* operand, const char* row, int lanes) noexcept nogil:
+    prefetch_rows(operand, row + lanes * operand.batch_stride[0], lanes)
 
 
 cdef inline void gather_lanes(const Job* job, const Operand* operand, const Py_ssize_t* offset, const Tile* tile, Py_ssize_t start,
@@ -122,7 +126,7 @@ cdef inline void gather_tile(const Job* job, Tile* tile, Py_ssize_t start, Py_ss
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     if is_matrix(job, &job.x) and job.where.data == NULL:
-        prefetch_rows(&job.x, job.x.data + tile.x_offset[0], lanes)
+        prefetch_next_rows(&job.x, job.x.data + tile.x_offset[0], lanes)
     gather_lanes(job, &job.x, <const Py_ssize_t*>tile.x_offset, <const Tile*>tile, start, count, to)
     if job.where.data != NULL:
         for lane in range(tile.count):
@@ -342,7 +346,7 @@ cdef void gather_pulls(const Job* job, Tile* tile, const real* like) noexcept no
     cdef Py_ssize_t i
     lane_offsets(&job.layout.batch, job.factor.batch_stride, tile.first, tile.count, offset)
     if is_matrix(job, &job.factor):
-        prefetch_rows(&job.factor, job.factor.data + offset[0], lanes)
+        prefetch_next_rows(&job.factor, job.factor.data + offset[0], lanes)
     gather_lanes(job, &job.factor, <const Py_ssize_t*>offset, tile, 0, n, pull)
     if weight != NULL or job.smoothing > 0:
         for i in range(n):
@@ -618,6 +622,8 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
             kept_step = run_stride(&job.layout.row, job.out.row_stride)
         elif tile.resident:
             kept = tile.out_scratch
+    if job.ahead != 0 and is_matrix(job, &job.out):        # what is not in cache is written to soon
+        prefetch_rows(&job.out, job.out.data + tile.out_offset[0], lanes)
     tile_states(job, &tile, scratch, kept, kept_step, &ends, like)
     finish(job, &ends, lanes, like)
     if job.lse != NULL:
