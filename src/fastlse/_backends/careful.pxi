@@ -7,8 +7,12 @@
 cdef extern from *:
     """
     #define CAREFUL_PIECE 256      /* elements whose exponentials are taken at once */
+    /* Elements of a row that is added up carefully at once, for to find out costs more. */
+    #define FEW_F32 4
+    #define FEW_F64 3
     """
     const int CAREFUL_PIECE
+    const Py_ssize_t FEW_F32, FEW_F64
 
 cdef struct Doubtful:        # rows to be added up again
     int count
@@ -141,8 +145,31 @@ cdef inline double log_above(double x) noexcept nogil:
     return 0.6931471805599453 * (log2_below(x) + 0.4427 * (mantissa - 1) * (2 - mantissa))
 
 
-cdef inline bint any_doubtful(const Ends* ends, int count, Py_ssize_t n, double* doubtful) noexcept nogil:
+cdef inline bint is_few(Py_ssize_t n, const real* like) noexcept nogil:
+    """Whether logsumexp of so many elements is always added up carefully."""
+    if real is float:
+        return n <= FEW_F32
+    else:
+        return n <= FEW_F64
+
+
+cdef inline bint any_doubtful(const Ends* ends, int count, Py_ssize_t n, double* doubtful, const real* like) noexcept nogil:
     """Flag the rows whose logsumexp may err by more than the contract allows."""
+    if is_few(n, like):
+        return any_finite(ends, count, doubtful)
+    return any_inaccurate(ends, count, n, doubtful)
+
+
+cdef inline bint any_finite(const Ends* ends, int count, double* flag) noexcept nogil:
+    cdef int any = 0
+    cdef int lane
+    for lane in range(count):
+        flag[lane] = pick(fabs(ends.max[lane]) < INF_F64, 1.0, 0.0)
+        any |= flag[lane] != 0
+    return any
+
+
+cdef inline bint any_inaccurate(const Ends* ends, int count, Py_ssize_t n, double* doubtful) noexcept nogil:
     cdef double log_n = log_above(<double>n)
     cdef double log_rest, error, allowed, result
     cdef double safe = 2 * power_below(0.25 * (log_n + 1))
@@ -203,7 +230,7 @@ cdef void refine_lse(const Job* job, Ends* ends, Py_ssize_t first, int count, co
     cdef Doubtful rows
     cdef double doubtful[64]
     cdef int k
-    if not any_doubtful(<const Ends*>ends, count, job.layout.row.size, doubtful):
+    if not any_doubtful(<const Ends*>ends, count, job.layout.row.size, doubtful, like):
         return
     list_doubtful(<const double*>doubtful, count, &rows)
     for k in range(rows.count):

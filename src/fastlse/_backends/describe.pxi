@@ -16,11 +16,12 @@ cdef extern from *:
     /* Hardware does not prefetch over the end of a page, which for short rows is every other row. */
     #define PREFETCH_BYTES 786432
     #define PREFETCH_ROW_BYTES 262144
+    #define OUT_AHEAD 4096
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
     const Py_ssize_t FEW_ROWS, TILE_ROW_F32, TILE_ROW_F64, TILE_ROW_UNWRITTEN, LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
-    const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, NOGIL_ELEMENTS
+    const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
 
 cdef void describe_operand(Operand* operand, cnp.ndarray array, int n_batch, int n_row):
@@ -92,6 +93,10 @@ cdef bint serves_across(const Job* job, const real* like) noexcept nogil:
     return job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4
 
 
+cdef bint outgrows_cache(const Job* job, const real* like) noexcept nogil:
+    return job.layout.row.size * job.layout.batch.size * <Py_ssize_t>sizeof(real) >= PREFETCH_BYTES
+
+
 cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
     """How many bytes further on what comes next lies: the next block, the next row, the next batch of rows."""
     cdef Py_ssize_t row_bytes = job.layout.row.size * <Py_ssize_t>sizeof(real)
@@ -99,7 +104,7 @@ cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
         return 0
     if job.n_blocks > 1:
         return block_length(like) * <Py_ssize_t>sizeof(real)
-    if job.layout.batch.count != 1 or row_bytes > PREFETCH_ROW_BYTES or row_bytes * job.layout.batch.size < PREFETCH_BYTES:
+    if job.layout.batch.count != 1 or row_bytes > PREFETCH_ROW_BYTES or not outgrows_cache(job, like):
         return 0
     return job.x.batch_stride[0] * (job.batch_rows if job.short_rows else 1)
 
@@ -109,6 +114,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t n = job.layout.row.size
     job.across = serves_across(job, like)
+    job.few = job.across and is_few(n, like) and job.lse != NULL
     job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.stretch = CHUNK
@@ -131,3 +137,6 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
     job.ahead = fetch_distance(job, like)
+    job.out_ahead = 0
+    if job.out.contiguous_row and outgrows_cache(job, like):
+        job.out_ahead = OUT_AHEAD if job.n_blocks == 1 else block_length(like) * <Py_ssize_t>sizeof(real)

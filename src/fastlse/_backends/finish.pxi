@@ -450,7 +450,7 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
 
 cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """From states to results: each row's own value, and what writing its row takes."""
-    if job.mode == SOFTMAX and job.lse == NULL:
+    if job.mode == SOFTMAX and (job.lse == NULL or job.few):       # whose logsumexp is known
         finish_scales(ends, count, like)
         finish_softmax(ends, count, like)
         return

@@ -29,6 +29,7 @@ cdef struct Job:
     # how it is carried out
     bint needs_x           # x must outlast the sums: the exponentials may not be stored over it
     bint across            # tiles.pxi
+    bint few               # ... what is one number for each row by few.pxi
     bint in_bands          # ... those side by side, bands.pxi
     bint short_rows        # short_rows.pxi; neither: rows.pxi
     Py_ssize_t n_blocks
@@ -36,6 +37,7 @@ cdef struct Job:
     Py_ssize_t unit_rows   # the rows whose losses make one sum; a task takes one such unit, or a band of them
     Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
     Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0
+    Py_ssize_t out_ahead   # the same for the results, of rows in L1: 0 or not
     Py_ssize_t states_at   # where the block states begin in a thread's scratch
     Py_ssize_t band_at     # ... and a band
     Py_ssize_t scratch_size

@@ -26,6 +26,7 @@ include "rows.pxi"
 include "short_rows.pxi"
 include "tile_lanes.pxi"
 include "tiles.pxi"
+include "few.pxi"
 include "bands.pxi"
 include "weighted.pxi"
 include "describe.pxi"
@@ -71,7 +72,10 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
     while row < stop:
         if job.across:
             count = <int>least(lanes, stop - row)
-            process_tile(job, row, count, scratch, &sums, like)
+            if job.few:
+                process_few(job, row, count, scratch, &sums, like)
+            if not job.few or job.out.data != NULL:
+                process_tile(job, row, count, scratch, &sums, like)
         elif job.short_rows:
             count = <int>least(job.batch_rows, stop - row)
             process_short_rows(job, row, count, scratch, &sums, like)

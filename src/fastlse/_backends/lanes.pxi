@@ -131,13 +131,14 @@ cdef inline void run_sum(const real* e, Py_ssize_t n, Sum* sum) noexcept nogil:
 
 
 cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
-                      Py_ssize_t ahead, Sum* sum) noexcept nogil:
+                      Py_ssize_t ahead, Py_ssize_t out_ahead, Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
 
     e_out may be x. Runs are joined by calls in order, every run but a row's last a multiple of LANES long. The exponentials of a
     piece first and then their sum: without the sums there are registers for the constants (ADR 0008).
     """
     cdef real in_scratch[PIECE]
+    cdef const real* results
     cdef real* e
     cdef Py_ssize_t count
     cdef Py_ssize_t i = 0
@@ -147,7 +148,8 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
     while i < n:
         count = least(PIECE, n - i)
         e = <real*>in_scratch if e_out == NULL else e_out + i
-        run_exp(x + i, count, shift, ahead, <const real*>NULL, e)
+        results = <const real*>(<const char*>e + out_ahead) if e_out != NULL and out_ahead != 0 else NULL
+        run_exp(x + i, count, shift, ahead, results, e)
         if i <= skip < i + count:
             e[skip - i] = exp_scaled(real_of(-INF_F64, x))
         run_sum(<const real*>e, count, sum)
@@ -404,24 +406,29 @@ cdef inline real scaled(real e, real scale, real floor) noexcept nogil:
     return flushed(e, floor) * real_of(unscale(&e), &e) * scale
 
 
+cdef inline void scale_step(const real* e, int count, real scale, real floor, real* to) noexcept nogil:
+    """run_scale of `count` elements, a literal; through `value`, so that nobody asks whether they overlap."""
+    cdef real value[16]
+    cdef int j
+    for j in range(count):
+        value[j] = scaled(e[j], scale, floor)
+    for j in range(count):
+        to[j] = value[j]
+
+
 cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, real* to) noexcept nogil:
     """scale * e; `to` is e or apart from it."""
     cdef int width = 16 if real is float else 8
-    cdef real value[16]
-    cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
-    cdef int j
     if e == to or n < width:
         for i in range(n):
             to[i] = scaled(e[i], scale, floor)
         return
-    while i < n:
-        at = least(i, n - width)
-        for j in range(width):
-            value[j] = scaled(e[at + j], scale, floor)
-        for j in range(width):
-            to[at + j] = value[j]
+    while i + width <= n:
+        scale_step(e + i, width, scale, floor, to + i)
         i += width
+    if i < n:       # overlaps the step before
+        scale_step(e + n - width, width, scale, floor, to + n - width)
 
 
 cdef inline void run_scale_capped(const real* e, Py_ssize_t n, real scale, real floor, const real* slope, real* to) noexcept nogil:
@@ -459,21 +466,26 @@ cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real f
         i += width
 
 
+cdef inline void log_step(const real* x, int count, real shift, real log_total, real* out) noexcept nogil:
+    """run_log of `count` elements, as scale_step."""
+    cdef real value[16]
+    cdef int j
+    for j in range(count):
+        value[j] = (x[j] - shift) - log_total
+    for j in range(count):
+        out[j] = value[j]
+
+
 cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:
     """(x - shift) - log_total; out is x or apart from it."""
     cdef int width = 16 if real is float else 8
-    cdef real value[16]
-    cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
-    cdef int j
     if x == out or n < width:
         for i in range(n):
             out[i] = (x[i] - shift) - log_total
         return
-    while i < n:
-        at = least(i, n - width)
-        for j in range(width):
-            value[j] = (x[at + j] - shift) - log_total
-        for j in range(width):
-            out[at + j] = value[j]
+    while i + width <= n:
+        log_step(x + i, width, shift, log_total, out + i)
         i += width
+    if i < n:       # overlaps the step before
+        log_step(x + n - width, width, shift, log_total, out + n - width)

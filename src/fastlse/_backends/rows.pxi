@@ -159,7 +159,8 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         x = fetch(job, row, at, count, like)
         if state.max == INF_F64:
             has_nan = has_nan or run_has_nan(x, count)
-        run_sum_exp(x, count, shift, position - at, stop - start <= SHORT_SUM, e_out + at if e_out != NULL else NULL, job.ahead, &sum)
+        run_sum_exp(x, count, shift, position - at, stop - start <= SHORT_SUM, e_out + at if e_out != NULL else NULL,
+                    job.ahead, job.out_ahead, &sum)
         at += count
     rest = total(&sum, like)
     state.high = rest.high * unscale(like)

@@ -49,12 +49,15 @@ cdef void process_side_by_side(const Job* whole, Job* job, const int64_t* indptr
     for lane in range(count):
         tile.x_offset[lane] = indptr[index[lane]] * run_stride(&whole.layout.row, whole.x.row_stride)
         tile.out_offset[lane] = indptr[index[lane]] * run_stride(&whole.layout.row, whole.out.row_stride)
-    tile_states(job, &tile, scratch, tile.out_scratch if job.out.data != NULL else NULL, lanes * sizeof(real), &ends, like)
+    if job.out.data == NULL and is_few(job.layout.row.size, like):
+        careful_tile(job, &tile, &ends, like)
+    else:
+        tile_states(job, &tile, scratch, tile.out_scratch if job.out.data != NULL else NULL, lanes * sizeof(real), &ends, like)
     finish(job, &ends, lanes, like)
     if job.out.data != NULL:
         write_tile(job, &tile, <const Ends*>&ends, tile.out_scratch, lanes * sizeof(real), <const RowState*>NULL, like)
         return
-    if any_doubtful(<const Ends*>&ends, count, job.layout.row.size, doubtful):
+    if not is_few(job.layout.row.size, like) and any_doubtful(<const Ends*>&ends, count, job.layout.row.size, doubtful, like):
         list_doubtful(<const double*>doubtful, count, &rows)
         for lane in range(rows.count):
             rows.x[lane] = whole.x.data + tile.x_offset[rows.lane[lane]]

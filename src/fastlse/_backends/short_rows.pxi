@@ -128,7 +128,6 @@ cdef inline void short_exponentials(const Job* job, Row* rows, int count, const 
     """The exponentials; nothing in the place of the maximum's own, which stays out of the sum."""
     cdef real nothing = exp_scaled(real_of(-INF_F64, like))
     cdef Py_ssize_t n = job.layout.row.size
-    cdef bint fetches = job.ahead != 0 and job.out.contiguous_row        # what is not in cache is written to soon
     cdef const real* results
     cdef real* e
     cdef int lane
@@ -136,7 +135,7 @@ cdef inline void short_exponentials(const Job* job, Row* rows, int count, const 
         if job.mode == LOSS and ends.kept[lane] == 0:
             continue
         e = <real*>rows[lane].out_scratch
-        results = <const real*>rows[lane].out if fetches else NULL
+        results = <const real*>rows[lane].out if job.out_ahead != 0 else NULL
         run_exp(fetch(job, &rows[lane], 0, n, like), n, real_of(finite_or_zero(ends.max[lane]), like), job.ahead, results, e)
         if position[lane] >= 0:
             e[position[lane]] = nothing

@@ -27,7 +27,9 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.z_loss = 0
     job.softcap = 0
     job.needs_x = False
+    job.few = False
     job.ahead = 0
+    job.out_ahead = 0
     job.n_blocks = 1
     job.stretch = CHUNK
     job.states_at = 0

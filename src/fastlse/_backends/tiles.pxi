@@ -622,12 +622,13 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
             kept_step = run_stride(&job.layout.row, job.out.row_stride)
         elif tile.resident:
             kept = tile.out_scratch
-    if job.ahead != 0 and is_matrix(job, &job.out):        # what is not in cache is written to soon
+    if job.out_ahead != 0 and is_matrix(job, &job.out):
         prefetch_rows(&job.out, job.out.data + tile.out_offset[0], lanes)
     tile_states(job, &tile, scratch, kept, kept_step, &ends, like)
     finish(job, &ends, lanes, like)
-    if job.lse != NULL:
-        refine_lse(job, &ends, first, count, like)
-    store_values(job, <const Ends*>&ends, first, count, sums, like)
+    if not job.few:          # few.pxi has stored them
+        if job.lse != NULL:
+            refine_lse(job, &ends, first, count, like)
+        store_values(job, <const Ends*>&ends, first, count, sums, like)
     if job.out.data != NULL:
         write_tile(job, &tile, <const Ends*>&ends, kept, kept_step, <const RowState*>(scratch + job.states_at), like)

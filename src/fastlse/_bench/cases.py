@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -35,6 +35,17 @@ LIMITS = {
     "logsumexp": ("limit read once", "limit max and sum", "limit max and sum, as promised"),
     **dict.fromkeys(OPERATIONS[1:], _STORING),
 }
+ARITHMETIC_LIMITS = {
+    operation: tuple(name for name in names if "sum" in name or "rescale" in name)
+    for operation, names in LIMITS.items()
+}
+COLUMN_LIMITS = {
+    operation: tuple(name.replace("limit", "limit columns") for name in names)
+    for operation, names in ARITHMETIC_LIMITS.items()
+}
+LIMIT_NAMES = frozenset(
+    name for limits in (LIMITS, COLUMN_LIMITS) for names in limits.values() for name in names
+)
 
 LAYOUTS = {
     "C": "rows of contiguous elements",
@@ -117,7 +128,7 @@ class Suite:
     cases: tuple[Case, ...]
     contenders: tuple[str, ...] = (OURS,)
     varies: tuple[str, ...] = ()
-    with_limits: bool = False
+    limits: Callable[[Case], tuple[str, ...]] | None = None
 
     def races(self, threads: int) -> Iterator[Race]:
         """The races of a process with so many threads, in the table's order.
@@ -131,7 +142,7 @@ class Suite:
             if not fewest <= case.threads <= threads:
                 continue
             # The loops of bench/limits.c run on one thread.
-            limits = LIMITS[case.operation] if self.with_limits and threads == 1 else ()
+            limits = self.limits(case) if self.limits and threads == 1 else ()
             race = entrants.setdefault(case.label(self.varies), [])
             race.extend(Entrant(case, name, self.name) for name in (*self.contenders, *limits))
         for name, members in entrants.items():
@@ -163,6 +174,17 @@ def _limit_cases() -> Iterator[Case]:
         yield from _cases(BIG_SHAPES, [operation], [1])
 
 
+def _limits(case: Case) -> tuple[str, ...]:
+    return LIMITS[case.operation]
+
+
+def _arithmetic_limits(case: Case) -> tuple[str, ...]:
+    """The loops that compute what the operation does, for the layouts that they can walk."""
+    if case.layout in ("axis 0", "Fortran"):
+        return COLUMN_LIMITS[case.operation]
+    return ARITHMETIC_LIMITS[case.operation] if case.layout == "C" else ()
+
+
 def _option_cases() -> Iterator[Case]:
     for operation, options in OPTIONS.items():
         yield from _cases([(1000, 1000), (100000, 10)], [operation], [1], options=options)
@@ -170,12 +192,18 @@ def _option_cases() -> Iterator[Case]:
 
 _ALL = (
     Suite("peers", tuple(_cases(PEER_SHAPES)), (OURS, *PEERS)),
-    Suite("limits", tuple(_limit_cases()), with_limits=True),
-    Suite("layouts", tuple(_cases([(1000, 1000)], layouts=LAYOUTS)), varies=("layout",)),
+    Suite("limits", tuple(_limit_cases()), limits=_limits),
+    Suite(
+        "layouts",
+        tuple(_cases([(1000, 1000)], layouts=LAYOUTS)),
+        varies=("layout",),
+        limits=_arithmetic_limits,
+    ),
     Suite(
         "rows",
         tuple(_cases([(1000, 1000), *((100000, n) for n in SHORT_LENGTHS)], threads=[1])),
         varies=("shape",),
+        limits=_arithmetic_limits,
     ),
     Suite(
         "overhead",
@@ -186,7 +214,7 @@ _ALL = (
         "scaling",
         tuple(_cases([(10**power, 1000) for power in range(7)])),
         (OURS, "NumPy", "PyTorch"),
-        with_limits=True,
+        limits=_limits,
     ),
     Suite("options", tuple(_option_cases()), varies=("option",)),
     Suite("threads", tuple(_cases([(4000, 1000)])), varies=("threads",)),

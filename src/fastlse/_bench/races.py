@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from fastlse._bench.cases import LIMITS, OURS, YARDSTICK, Case, Entrant
+from fastlse._bench.cases import LIMIT_NAMES, OURS, YARDSTICK, Case, Entrant
 from fastlse._bench.contenders import CONTENDERS, Contender, SkippedError, prepare
 from fastlse._bench.inputs import Inputs, bytes_needed, make_inputs
 from fastlse._bench.machine import available_memory
 from fastlse._bench.results import Result, result_of
 from fastlse._bench.timing import Call, Pace, race
 
-_LEAN = {OURS, YARDSTICK, *(name for names in LIMITS.values() for name in names)}
+_LEAN = {OURS, YARDSTICK, *LIMIT_NAMES}
 
 
 @dataclass(frozen=True)
