@@ -3,7 +3,7 @@
    bench/limits.py compiles this once for each instruction set and dtype (BITS is 32 or 64). Every loop goes over n_rows rows
    of n elements, n a multiple of STEP; `out`, which begins at a cache line, takes what it writes. The exponentials are the
    package's (the same table and polynomials), but nothing else is paid for: no NaN, no -inf, no confident rows, sums in the
-   working precision, no rest of a step.
+   working precision, no rest of a step. Short rows and columns, for which each row's own last steps count, are in limits_beside.h.
 
    Those "as promised" pay for what the package's bounds ask of any code, and still for nothing else: logits of -inf, the
    maximum's own 1 kept out of the sum, whose digits it would swallow, sums in twice the working precision, and results of 0
@@ -216,7 +216,7 @@ static inline double sum_of_sums(sums s)
 static inline double sum_as_promised(const real* x, ptrdiff_t n, real max, real* out, double* ones)
 {
     const vector shift = V(set1)(max), zero = V(set1)(0), one = V(set1)(1);
-    sums sum[2] = {{0}};
+    sums sum[2] = {{{0}}};
     vector below[EXP_CHAINS];
     for (int c = 0; c < EXP_CHAINS; c++) below[c] = zero;
     for (ptrdiff_t i = 0; i < n; i += STEP) {
@@ -261,6 +261,8 @@ static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, 
         }
 }
 
+#include "limits_beside.h"
+
 #define FOR_EACH_ROW for (const real* end = x + n_rows * n; x < end; x += n, out += n)
 
 void read_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
@@ -292,6 +294,7 @@ void read_twice_write_once_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t 
 
 void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 0, 0, out); return; }
     for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
         real max = largest(x, n);
         out[row] = max + sum_of_exponentials(x, n, max, 0);
@@ -300,11 +303,13 @@ void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 
 void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 1, 0, out); return; }
     FOR_EACH_ROW scaled(out, n, 1 / sum_of_exponentials(x, n, largest(x, n), out), 0, 0, out);
 }
 
 void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 0, 1, out); return; }
     for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
         real max = largest(x, n);
         double ones, rest = sum_as_promised(x, n, max, 0, &ones);
@@ -314,10 +319,31 @@ void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real*
 
 void store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 1, 1, out); return; }
     FOR_EACH_ROW {
         double ones, rest = sum_as_promised(x, n, largest(x, n), out, &ones);
         scaled_as_promised(out, n, (real)(1 / (rest + ones)), (real)((rest + ones) * (BITS == 32 ? 0x1p-126 : 0x1p-1022)));
     }
+}
+
+void columns_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, 0, 0, out);
+}
+
+void columns_store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, 1, 0, out);
+}
+
+void columns_max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, 0, 1, out);
+}
+
+void columns_store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, 1, 1, out);
 }
 
 typedef void loop(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out);

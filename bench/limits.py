@@ -1,9 +1,10 @@
 """The loops of limits.c as contenders: compiled on demand, called through ctypes.
 
 A loop goes over whole steps of 128 elements. Rows of another length become rows of the nearest
-such length, as many as the case's array holds (1000x1000 elements as 976 rows of 1024). Small
-arrays are gone over several times in one call. The time is scaled to the case's number of elements:
-what counts is the time of an element.
+such length, as many as the case's array holds (1000x1000 elements as 976 rows of 1024); rows of
+less than 64 elements, and columns, become a whole number of tiles of 64. Small arrays are gone over
+several times in one call. The time is scaled to the case's number of elements: what counts is the
+time of an element.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import tempfile
 from pathlib import Path
 
 import fastlse
-from fastlse._bench.cases import LIMITS
+from fastlse._bench.cases import LIMIT_NAMES, Case
 from fastlse._bench.contenders import CONTENDERS, SkippedError
 
 SOURCE = Path(__file__).with_name("limits.c")
 STEP = 128  # elements: 8 registers of 16 float32, the largest step of a loop
+SIDE = 64  # rows side by side
+MOST_SIDE_BY_SIDE = 64  # elements of a row, less than which it lies beside others
 ELEMENTS_OF_A_CALL = 1 << 18
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
 ARGUMENTS = (_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER)  # loop, times, x, n_rows, n, out
@@ -42,10 +45,9 @@ COMMON_FLAGS = [
 @functools.cache
 def functions():
     """The C function of each limit: "limit read twice, write once" is read_twice_write_once."""
-    names = {name for limits in LIMITS.values() for name in limits}
     return {
         name: name.removeprefix("limit ").replace(",", "").replace(" ", "_")
-        for name in sorted(names)
+        for name in sorted(LIMIT_NAMES)
     }
 
 
@@ -77,9 +79,13 @@ def compile_to(target, compiler, flags):
         raise SkippedError(f"limits.c does not compile: {process.stderr.strip()[:300]}")
 
 
-def neighbouring_shape(shape):
-    """How many rows of whole steps an array of the shape holds, and their length."""
-    n_rows, n = shape
+def neighbouring_shape(case: Case):
+    """How many rows a loop goes over in a case's array, and of which length."""
+    n_rows, n = case.shape
+    if case.layout in ("axis 0", "Fortran"):
+        return n_rows // SIDE * SIDE, n // 4 * 4
+    if n < MOST_SIDE_BY_SIDE:
+        return n_rows // SIDE * SIDE, n
     length = max(STEP, round(n / STEP) * STEP)
     if length > n_rows * n:
         length = n // STEP * STEP
@@ -99,11 +105,10 @@ def limit(name, instructions=None):
         loops.repeat.restype = None
         loops.repeat.argtypes = ARGUMENTS
         loop = ctypes.cast(loops[functions()[name]], ctypes.c_void_p)
-        n_rows, length = neighbouring_shape(case.shape)
+        n_rows, length = neighbouring_shape(case)
         x, out = inputs.x.ctypes.data, inputs.out.ctypes.data
         assert x % 64 == out % 64 == 0
-        assert length >= STEP
-        assert n_rows * length <= case.n_elements
+        assert 0 < n_rows * length <= case.n_elements
         arguments = loop, repeats(case), x, n_rows, length, out
         return {case.operation: lambda: loops.repeat(*arguments)}
 
@@ -114,7 +119,7 @@ def scale(entrant):
     """What turns the time of an entrant's call into that of each element of its case once."""
     if entrant.contender not in functions():
         return 1.0
-    n_rows, length = neighbouring_shape(entrant.case.shape)
+    n_rows, length = neighbouring_shape(entrant.case)
     return entrant.case.n_elements / (n_rows * length * repeats(entrant.case))
 
 

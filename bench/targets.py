@@ -28,11 +28,14 @@ from fastlse._bench import machine, results
 from fastlse._bench.cases import (
     BIG_SHAPES,
     CACHED_LENGTHS,
+    COLUMN_LIMITS,
     DTYPES,
+    LIMITS,
     OPERATIONS,
     OPTIONS,
     OURS,
     PEERS,
+    SHORT_LENGTHS,
     SUITES,
     YARDSTICK,
     Case,
@@ -211,12 +214,48 @@ def layouts(*names):
     return ratios
 
 
+def over_intrinsics(suite, limits_of, **fields):
+    """fastlse over the loop of limits.c that keeps the same promises at the same case."""
+
+    def ratios(found):
+        for result in found.ours(suite, **fields):
+            yield from found.over(result, limits_of[result.case.operation][-1])
+
+    return ratios
+
+
+def intrinsics_over_case(suite, limits_of, usual, **fields):
+    """The loop that keeps the promises over fastlse at the usual case: what could be reached."""
+
+    def ratios(found):
+        for result in found.ours(suite, **fields):
+            seconds, _ = found.fastest(result, limits_of[result.case.operation][-1:])
+            if seconds is not None:
+                of_limit = replace(result, seconds=(seconds,))
+                yield from found.over_case(of_limit, replace(result.case, **usual))
+
+    return ratios
+
+
 def cost_of_options(*names):
     def ratios(found):
         for result in found.ours("options", operation=["cross_entropy_and_grad"], option=names):
             yield from found.over_case(result, replace(result.case, option="out"))
 
     return ratios
+
+
+def short_shapes(fewest, most):
+    return [(100000, n) for n in SHORT_LENGTHS if fewest <= n <= most]
+
+
+def short_intrinsics(fewest, most):
+    shapes = short_shapes(fewest, most)
+    return intrinsics_over_case("rows", LIMITS, {"shape": (1000, 1000)}, shape=shapes)
+
+
+def short_over_intrinsics(fewest, most):
+    return over_intrinsics("rows", LIMITS, shape=short_shapes(fewest, most))
 
 
 def small_call(operation):
@@ -324,6 +363,8 @@ TARGETS = {
             out_of_cache(LONGEST_ROWS, "limit store and rescale, as promised"),
         ),
         Target("100000x2, x3, x5: an element against 1000x1000", 5, True, short_rows(2, 5)),
+        Target("... by intrinsics that keep the same promises", 5, True, short_intrinsics(2, 5)),
+        Target("... fastlse against those intrinsics", 1.2, True, short_over_intrinsics(2, 5)),
         Target(
             "100000x10, x33, x65, x100: an element against 1000x1000",
             2.5,
@@ -331,7 +372,25 @@ TARGETS = {
             short_rows(10, 100),
         ),
         Target(
+            "... by intrinsics that keep the same promises", 2.5, True, short_intrinsics(10, 100)
+        ),
+        Target("... fastlse against those intrinsics", 1.2, True, short_over_intrinsics(10, 100)),
+        Target(
             "axis 0 and Fortran order against C order", 1.25, True, layouts("axis 0", "Fortran")
+        ),
+        Target(
+            "... by intrinsics that keep the same promises",
+            1.25,
+            True,
+            intrinsics_over_case(
+                "layouts", COLUMN_LIMITS, {"layout": "C"}, layout=("axis 0", "Fortran")
+            ),
+        ),
+        Target(
+            "... fastlse against those intrinsics",
+            1.2,
+            True,
+            over_intrinsics("layouts", COLUMN_LIMITS, layout=("axis 0", "Fortran")),
         ),
         Target("every other element against C order", 2, True, layouts("strided")),
         Target("1x10: logsumexp against np.add.reduce", 1, True, small_call("logsumexp")),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlse._bench.cases import LIMITS, Case, Entrant
+from fastlse._bench.cases import COLUMN_LIMITS, LIMITS, Case, Entrant
 from fastlse._bench.contenders import SkippedError
 from fastlse._bench.inputs import make_inputs
 
@@ -48,9 +48,50 @@ def computed(name, operation, dtype, shape):
         limits.limit(name)(case, inputs)[operation]()
     except SkippedError as error:
         pytest.skip(str(error))
-    n_rows, length = limits.neighbouring_shape(shape)
+    n_rows, length = limits.neighbouring_shape(case)
     rows = inputs.x.ravel()[: n_rows * length].reshape(n_rows, length)
     return inputs.out.ravel(), rows.astype(np.float64)
+
+
+def exact(x, axis):
+    """logsumexp and softmax of float64 numbers."""
+    row_max = x.max(axis=axis, keepdims=True)
+    exponentials = np.exp(x - row_max)
+    total = exponentials.sum(axis=axis, keepdims=True)
+    return (row_max + np.log(total)).squeeze(axis), exponentials / total
+
+
+@each_dtype
+@pytest.mark.parametrize("length", [2, 3, 5, 10, 33])
+def test_short_rows(dtype, length):
+    tolerance = 3e-6 if dtype == "float32" else 1e-13
+    for suffix in ("", ", as promised"):
+        name = f"limit max and sum{suffix}"
+        out, rows = computed(name, "logsumexp", dtype, (150, length))
+        assert rows.shape == (128, length)
+        np.testing.assert_allclose(out[:128], exact(rows, 1)[0], rtol=tolerance, atol=tolerance)
+        name = f"limit store and rescale{suffix}"
+        out, rows = computed(name, "softmax", dtype, (150, length))
+        np.testing.assert_allclose(out[: rows.size], exact(rows, 1)[1].ravel(), rtol=tolerance)
+
+
+@each_dtype
+def test_columns(dtype):
+    tolerance = 3e-6 if dtype == "float32" else 1e-13
+    case = Case("softmax", dtype, (150, 41), layout="Fortran")
+    n_rows, length = limits.neighbouring_shape(case)
+    assert (n_rows, length) == (128, 40)
+    inputs = make_inputs(case)
+    memory = inputs.x.ravel(order="K")[: n_rows * length].reshape(length, n_rows)
+    lse, softmax = exact(memory.astype(np.float64), 0)
+    for operation, names in COLUMN_LIMITS.items():
+        for name in names:
+            limits.limit(name)(case, inputs)[case.operation]()
+            out = inputs.out.ravel(order="K")
+            expected = lse if operation == "logsumexp" else softmax.ravel()
+            np.testing.assert_allclose(
+                out[: expected.size], expected, rtol=tolerance, atol=tolerance, err_msg=name
+            )
 
 
 @each_dtype
@@ -84,12 +125,18 @@ def test_loops_that_reduce(dtype):
 
 def test_neighbouring_shapes():
     """Whole steps, never more elements than the array has, and almost as many."""
-    assert limits.neighbouring_shape((1000, 1000)) == (976, 1024)
-    assert limits.neighbouring_shape((4, 4096)) == (4, 4096)
-    assert limits.neighbouring_shape((256, 32000)) == (256, 32000)
-    assert limits.neighbouring_shape((1, 1000)) == (1, 896)
+
+    def neighbour(*shape, layout="C"):
+        return limits.neighbouring_shape(Case("softmax", "float32", shape, layout=layout))
+
+    assert neighbour(1000, 1000) == (976, 1024)
+    assert neighbour(4, 4096) == (4, 4096)
+    assert neighbour(256, 32000) == (256, 32000)
+    assert neighbour(1, 1000) == (1, 896)
+    assert neighbour(100000, 10) == (99968, 10)
+    assert neighbour(1000, 1000, layout="axis 0") == (960, 1000)
     for shape in ((1, 1000), (32, 1000), (8, 1000000)):
-        n_rows, length = limits.neighbouring_shape(shape)
+        n_rows, length = neighbour(*shape)
         assert length % limits.STEP == 0
         assert 0.85 * np.prod(shape) <= n_rows * length <= np.prod(shape)
 

@@ -60,9 +60,10 @@ class TestSpecialValues:
         assert np.isnan(logsumexp_in_every_form(mixed)).all()
         mixed = row(n, dtype, first=nan, last=inf if n > 1 else nan)
         assert np.isnan(logsumexp_in_every_form(mixed)).all()
-        nothing_else = np.full(n, -inf, dtype)
-        nothing_else[n // 3] = nan
-        assert np.isnan(logsumexp_in_every_form(nothing_else)).all()
+        for place in {0, n // 3, n - 1}:
+            nothing_else = np.full(n, -inf, dtype)
+            nothing_else[place] = nan
+            assert np.isnan(logsumexp_in_every_form(nothing_else)).all()
 
     def test_logsumexp_of_infinity(self, backend, dtype, n):
         for place in ("first", "middle", "last"):

@@ -161,6 +161,18 @@ class TestInput:
             for n_rows in (1, 2, 31, 32, 33, 63, 64, 65):
                 assert_right(backend, random((n, n_rows), dtype), 0)
 
+    def test_a_middle_axis(self, backend, dtype):
+        """Rows that are neighbours in memory a few at a time: no tile of them is one run."""
+        for n, inner in itertools.product((2, 3, 10, 40, 100), (2, 7, 8, 20, 100)):
+            x = random((13, n, inner), dtype)
+            assert_right(backend, x, 1)
+            target = np.random.default_rng(0).integers(n, size=(13, inner))
+            loss, grad = fastlse.cross_entropy_and_grad(x, target, axis=1, reduction="none")
+            rows = np.array(np.moveaxis(x, 1, 2), order="C")
+            expected = fastlse.cross_entropy_and_grad(rows, target, reduction="none")
+            assert_array_equal(loss, expected[0])
+            assert_array_equal(np.moveaxis(grad, 1, 2), expected[1])
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 class TestDistantElements:

@@ -3,12 +3,13 @@
 cdef extern from *:
     """
     #define FEW_ROWS 8
-    /* Shorter rows than this go through tiles, a few more where no rows are written. AVX2, in cache, ns an element, tiles against
-       rows: softmax float32 0.95 to 0.99 at 56 elements, 0.90 to 0.81 at 64; float64 2.17 to 2.27 at 40, 2.17 to 2.04 at 48;
-       logsumexp float32 0.66 to 0.74 at 72 elements, float64 1.57 to 1.60. */
-    #define TILE_ROW_F32 60
-    #define TILE_ROW_F64 44
-    #define TILE_ROW_UNWRITTEN 80
+    /* Shorter rows than this go through tiles, more where no rows are written. AVX2, in cache, ns an element, tiles against rows: softmax
+       float32 1.04 to 1.05 at 40 elements, 0.97 to 0.83 at 56; float64 2.25 to 2.33 at 36, 2.26 to 2.14 at 40; logsumexp float32 0.64 to
+       0.68 at 79, float64 1.70 to 1.79 at 48, 1.65 to 1.53 at 64. */
+    #define TILE_ROW_F32 42
+    #define TILE_ROW_F64 38
+    #define TILE_ROW_UNWRITTEN_F32 80
+    #define TILE_ROW_UNWRITTEN_F64 56
     /* Longer rows than this would leave no room in L1 for a second one. */
     #define LONG_ROW 2560
     #define UNIT_ELEMENTS 65536
@@ -20,7 +21,8 @@ cdef extern from *:
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
-    const Py_ssize_t FEW_ROWS, TILE_ROW_F32, TILE_ROW_F64, TILE_ROW_UNWRITTEN, LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
+    const Py_ssize_t FEW_ROWS, TILE_ROW_F32, TILE_ROW_F64, TILE_ROW_UNWRITTEN_F32, TILE_ROW_UNWRITTEN_F64
+    const Py_ssize_t LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
     const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
 
@@ -84,11 +86,13 @@ cdef bint serves_across(const Job* job, const real* like) noexcept nogil:
     cdef const Axes* batch = &job.layout.batch
     cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
     cdef Py_ssize_t tile_row = TILE_ROW_F32 if real is float else TILE_ROW_F64
+    if job.out.data == NULL:
+        tile_row = TILE_ROW_UNWRITTEN_F32 if real is float else TILE_ROW_UNWRITTEN_F64
     if batch.size < FEW_ROWS:
         return False
     if (job.softcap > 0 or has_probabilities(job)) and job.layout.row.size > TILE_BYTES // TILE_STEP:
         return False           # their tiles are whole ones
-    if job.layout.row.size < (TILE_ROW_UNWRITTEN if job.out.data == NULL else tile_row):
+    if job.layout.row.size < tile_row:
         return True
     return job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4
 

@@ -2,9 +2,9 @@
 #
 # In reading order: simd_math (one element), registers (what crosses lanes), sums (the order of summation), lanes (one contiguous run)
 # and maxima, layout (strides), job (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and
-# tiles (the two kernels), weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it. After
-# that small_calls and loss_calls (the fast lane), states (from and to mergeable states), segments (ragged rows), scan (cumulative),
-# log_space (elementwise).
+# tiles (the two kernels), few and bands (tiles of rows of few elements, tiles side by side), weighted (logsumexp with factors),
+# describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and loss_calls (the fast lane), states
+# (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid

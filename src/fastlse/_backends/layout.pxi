@@ -120,12 +120,6 @@ cdef struct Layout:
 
 cdef inline Py_ssize_t offset_of(const Axes* axes, const Py_ssize_t* stride, Py_ssize_t index) noexcept nogil:
     """Byte offset of the index-th element in C order over the axes."""
-    if axes.count == 1:
-        return index * stride[0]
-    return offset_over_axes(axes, stride, index)
-
-
-cdef Py_ssize_t offset_over_axes(const Axes* axes, const Py_ssize_t* stride, Py_ssize_t index) noexcept nogil:
     cdef Py_ssize_t offset = 0
     cdef Py_ssize_t quotient
     cdef int axis = axes.count - 1

@@ -236,6 +236,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
                     double block_max, const real* like) noexcept nogil:
     """Write elements start .. stop of the results, which belong to one block. kept: the row's exponentials of x - block_max, in
     scratch or where the results go, or NULL to compute them again."""
+    cdef int lanes = 64 if real is float else 32
     cdef double share = 1 if job.n_blocks == 1 else share_of_block(block_max, ends.max[lane])
     cdef real shift = real_of(ends.shift[lane] if job.mode == LOG_SOFTMAX else finite_or_zero(block_max), like)
     cdef real log_total = real_of(ends.log_total[lane], like)
@@ -254,7 +255,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
         count = least(CHUNK, stop - at)
         to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
         if job.mode == LOG_SOFTMAX:
-            run_log(fetch(job, row, at, count, like), count, shift, log_total, to)
+            run_log(fetch(job, row, at, count, like), count, shift, log_total, lanes, to)
         else:
             if kept == NULL:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, <const real*>NULL, to)

@@ -170,13 +170,14 @@ cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, co
 
 cdef inline void write_short_row(const Job* job, Row* row, const Ends* ends, int lane, const real* like) noexcept nogil:
     """write_row, without the call for the usual: no mask, no softcap, results in one run of memory."""
+    cdef int width = 16 if real is float else 8
     cdef const real* e = <const real*>row.out_scratch
     cdef real* to = <real*>row.out
     cdef Py_ssize_t n = job.layout.row.size
     if not job.out.contiguous_row or row.where != NULL or job.softcap > 0:
         write_row(job, row, ends, lane, 0, n, e, ends.max[lane], like)
     elif job.mode == LOG_SOFTMAX:
-        run_log(fetch(job, row, 0, n, like), n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), to)
+        run_log(fetch(job, row, 0, n, like), n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width, to)
     else:
         if has_pulls(job):
             run_scale_minus(e, n, real_of(ends.scale[lane], like), real_of(ends.floor[lane], like), real_of(ends.offset[lane], like),

@@ -30,11 +30,16 @@ cdef inline void lane_copy(const real* source, real* to) noexcept nogil:
 cdef inline void lane_copy_some(const real* source, int count, real* to) noexcept nogil:
     """lane_copy of the first `count` lanes."""
     cdef int lanes = 64 if real is float else 32
+    cdef int at = 0
     cdef int lane
     if count == lanes:
         lane_copy(source, to)
         return
-    for lane in range(count):
+    while at + 8 <= count:
+        for lane in range(8):
+            to[at + lane] = source[at + lane]
+        at += 8
+    for lane in range(at, count):
         to[lane] = source[lane]
 
 

@@ -31,14 +31,23 @@ cdef struct Tile:
 cdef inline void lane_offsets(const Axes* batch, const Py_ssize_t* stride, Py_ssize_t first, int count,
                               Py_ssize_t* offset) noexcept nogil:
     cdef Py_ssize_t at = first * stride[0]
+    cdef Py_ssize_t innermost, place
     cdef int lane
     if batch.count <= 1:
         for lane in range(count):
             offset[lane] = at
             at += stride[0]
-    else:
-        for lane in range(count):
-            offset[lane] = offset_of(batch, stride, first + lane)
+        return
+    innermost = batch.length[batch.count - 1]
+    place = first % innermost
+    at = offset_of(batch, stride, first)
+    for lane in range(count):
+        if place == innermost:         # not for every lane: divisions
+            place = 0
+            at = offset_of(batch, stride, first + lane)
+        offset[lane] = at
+        at += stride[batch.count - 1]
+        place += 1
 
 
 cdef inline bint is_matrix(const Job* job, const Operand* operand) noexcept nogil:
@@ -51,6 +60,18 @@ cdef inline bint adjacent(const Job* job, const Operand* operand, Py_ssize_t fir
     cdef const Axes* batch = &job.layout.batch
     cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
     return operand.contiguous_lanes and first % innermost + count <= innermost
+
+
+cdef inline bint has_runs(const Job* job, const Operand* operand) noexcept nogil:
+    """Whether rows are neighbours in memory, so many at a time that copying runs of them pays."""
+    cdef const Axes* batch = &job.layout.batch
+    return operand.contiguous_lanes and batch.count > 0 and batch.length[batch.count - 1] >= 8
+
+
+cdef inline int neighbours_from(const Job* job, Py_ssize_t row, int count, bint begins) noexcept nogil:
+    """How many of `count` rows are one run in memory where rows may be. begins: the first is known to be the first of a run."""
+    cdef Py_ssize_t innermost = job.layout.batch.length[job.layout.batch.count - 1]
+    return <int>least(count, innermost if begins else innermost - row % innermost)
 
 
 cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
@@ -102,20 +123,49 @@ cdef inline void prefetch_next_rows(const Operand* operand, const char* row, int
     prefetch_rows(operand, row + lanes * operand.batch_stride[0], lanes)
 
 
+cdef void gather_runs(const Job* job, const Operand* operand, const Py_ssize_t* offset, const Tile* tile, Py_ssize_t start,
+                      Py_ssize_t count, real* to) noexcept nogil:
+    """gather_lanes of rows that are neighbours in memory, run by run."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t step = run_stride(&job.layout.row, operand.row_stride)
+    cdef const char* neighbours
+    cdef Py_ssize_t i
+    cdef int run
+    cdef int lane = 0
+    while lane < tile.count:
+        run = neighbours_from(job, tile.first + lane, tile.count - lane, lane > 0)
+        neighbours = operand.data + offset[lane] + start * step
+        for i in range(count):
+            lane_copy_some(<const real*>(neighbours + i * step), run, to + i * lanes + lane)
+        lane += run
+
+
+cdef void scatter_runs(const Job* job, const Tile* tile, Py_ssize_t start, Py_ssize_t count, const real* results) noexcept nogil:
+    """gather_runs the other way, to the rows of results."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t step = run_stride(&job.layout.row, job.out.row_stride)
+    cdef char* neighbours
+    cdef Py_ssize_t i
+    cdef int run
+    cdef int lane = 0
+    while lane < tile.count:
+        run = neighbours_from(job, tile.first + lane, tile.count - lane, lane > 0)
+        neighbours = job.out.data + tile.out_offset[lane] + start * step
+        for i in range(count):
+            lane_copy_some(<const real*>(results + i * lanes + lane), run, <real*>(neighbours + i * step))
+        lane += run
+
+
 cdef inline void gather_lanes(const Job* job, const Operand* operand, const Py_ssize_t* offset, const Tile* tile, Py_ssize_t start,
                               Py_ssize_t count, real* to) noexcept nogil:
     """Elements start .. start + count of every row of an operand: element i of lane l at to[i * LANES + l]."""
     cdef int lanes = 64 if real is float else 32
-    cdef const char* neighbours
-    cdef Py_ssize_t i
     cdef int lane
     if is_matrix(job, operand):
         transpose_in(<const real*>(operand.data + offset[0]) + start, operand.batch_stride[0] // <Py_ssize_t>sizeof(real),
                      to, tile.count, count)
-    elif adjacent(job, operand, tile.first, tile.count):
-        neighbours = operand.data + offset[0] + start * run_stride(&job.layout.row, operand.row_stride)
-        for i in range(count):
-            lane_copy_some(<const real*>(neighbours + i * run_stride(&job.layout.row, operand.row_stride)), tile.count, to + i * lanes)
+    elif has_runs(job, operand):
+        gather_runs(job, operand, offset, tile, start, count, to)
     else:
         for lane in range(tile.count):
             gather(operand, &job.layout.row, operand.data + offset[lane], start, count, to + lane, lanes)
@@ -451,8 +501,7 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
     cdef real* rows
-    cdef char* neighbours
-    cdef Py_ssize_t row_stride, i
+    cdef Py_ssize_t row_stride
     cdef int lane
     if job.where.data != NULL:
         for lane in range(tile.count):
@@ -468,11 +517,8 @@ cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, 
         write_targets(job, tile, ends, results, 1, step, start, count)
     if tile.out_adjacent:
         return
-    if adjacent(job, &job.out, tile.first, tile.count):
-        neighbours = job.out.data + tile.out_offset[0] + start * run_stride(&job.layout.row, job.out.row_stride)
-        for i in range(count):
-            lane_copy_some(<const real*>(results + i * lanes), tile.count,
-                           <real*>(neighbours + i * run_stride(&job.layout.row, job.out.row_stride)))
+    if has_runs(job, &job.out):
+        scatter_runs(job, tile, start, count, <const real*>results)
         return
     for lane in range(tile.count):
         scatter(<const real*>results + lane, lanes, &job.out, &job.layout.row, job.out.data + tile.out_offset[lane], start, count)

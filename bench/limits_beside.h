@@ -1,0 +1,241 @@
+/* limits.c for rows side by side: a vector holds an element of each of WIDTH rows. Short rows are transposed into a tile of SIDE rows
+   and back; columns are read where they lie, whole lines of memory at a time. */
+
+/* Short rows: element i of row r is at tile[i][r]. */
+#define SIDE 64
+#define MOST_SIDE_BY_SIDE 64     /* elements of a row */
+typedef real tile_of_rows[MOST_SIDE_BY_SIDE][SIDE];
+typedef real four __attribute__((vector_size(4 * sizeof(real))));
+
+/* to[c * to_stride + r] = from[r * from_stride + c], for r and c below 4. */
+static inline void transpose(const real* from, ptrdiff_t from_stride, real* to, ptrdiff_t to_stride)
+{
+    four a, b, c, d;
+    __builtin_memcpy(&a, from, sizeof a);
+    __builtin_memcpy(&b, from + from_stride, sizeof a);
+    __builtin_memcpy(&c, from + 2 * from_stride, sizeof a);
+    __builtin_memcpy(&d, from + 3 * from_stride, sizeof a);
+    four p = __builtin_shufflevector(a, b, 0, 4, 1, 5), q = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    four r = __builtin_shufflevector(a, b, 2, 6, 3, 7), s = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    a = __builtin_shufflevector(p, q, 0, 1, 4, 5);
+    b = __builtin_shufflevector(p, q, 2, 3, 6, 7);
+    c = __builtin_shufflevector(r, s, 0, 1, 4, 5);
+    d = __builtin_shufflevector(r, s, 2, 3, 6, 7);
+    __builtin_memcpy(to, &a, sizeof a);
+    __builtin_memcpy(to + to_stride, &b, sizeof a);
+    __builtin_memcpy(to + 2 * to_stride, &c, sizeof a);
+    __builtin_memcpy(to + 3 * to_stride, &d, sizeof a);
+}
+
+/* For a literal n the compiler knows how to shuffle. */
+static inline void few_in(const real* x, ptrdiff_t n, tile_of_rows tile)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t r = 0; r < SIDE; r++) tile[i][r] = x[r * n + i];
+}
+
+static inline void few_out(tile_of_rows tile, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t r = 0; r < SIDE; r++)
+        for (ptrdiff_t i = 0; i < n; i++) out[r * n + i] = tile[i][r];
+}
+
+static void tile_in(const real* x, ptrdiff_t n, tile_of_rows tile)
+{
+    if (n == 2) { few_in(x, 2, tile); return; }
+    if (n == 3) { few_in(x, 3, tile); return; }
+    for (ptrdiff_t r = 0; r < SIDE; r += 4)
+        for (ptrdiff_t i = 0; i < n; i += 4) {
+            ptrdiff_t at = i < n - 4 ? i : n - 4;
+            transpose(x + r * n + at, n, &tile[at][r], SIDE);
+        }
+}
+
+static void tile_out(tile_of_rows tile, ptrdiff_t n, real* out)
+{
+    if (n == 2) { few_out(tile, 2, out); return; }
+    if (n == 3) { few_out(tile, 3, out); return; }
+    for (ptrdiff_t r = 0; r < SIDE; r += 4)
+        for (ptrdiff_t i = 0; i < n; i += 4) {
+            ptrdiff_t at = i < n - 4 ? i : n - 4;
+            transpose(&tile[at][r], SIDE, out + r * n + at, n);
+        }
+}
+
+static inline vector largest_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r)
+{
+    vector best = V(loadu)(&tile[0][r]);
+    for (ptrdiff_t i = 1; i < n; i++) best = V(max)(best, V(loadu)(&tile[i][r]));
+    return best;
+}
+
+/* The sums of exp(x - max) of WIDTH rows; the exponentials are stored where `stores` is true. */
+static inline vector sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
+{
+    vector sum = V(set1)(0);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        vector e = exponential(V(sub)(V(loadu)(&tile[i][r]), max));
+        if (stores) V(storeu)(&tile[i][r], e);
+        sum = V(add)(sum, e);
+    }
+    return sum;
+}
+
+/* log(x) of doubles no less than 1: the result is accurate enough for floats, or for doubles. */
+#if defined(__AVX512F__)
+typedef __m512d doubles;
+#else
+typedef __m256d doubles;
+#endif
+typedef unsigned long long words __attribute__((vector_size(BYTES)));
+#define LOG_TERMS (BITS == 32 ? 5 : 9)
+
+static inline doubles logarithm(doubles x)
+{
+    const words half = (words){0} + 0x3fe6a09e667f3bcdull;             /* the bits of sqrt(1/2), so that m is from there on */
+    words above = (words)x - half;
+    doubles k = (doubles)((above >> 52) | ((words){0} + 0x4330000000000000ull)) - 0x1p52;
+    doubles m = (doubles)((words)x - (above & ((words){0} + 0xfff0000000000000ull)));
+    doubles s = (m - 1) / (m + 1), square = s * s;
+    doubles p = (doubles){0} + 1.0 / (2 * LOG_TERMS + 1);
+    UNROLLED for (int term = LOG_TERMS - 1; term > 0; term--) p = p * square + 1.0 / (2 * term + 1);
+    return k * 0x1.62e42fefa39efp-1 + 2 * (s + s * square * p);
+}
+
+#if BITS == 32
+  #if defined(__AVX512F__)
+    #define NARROW(s) _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((s).lower)), _mm512_cvtpd_ps((s).upper), 1)
+  #else
+    #define NARROW(s) _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps((s).lower)), _mm256_cvtpd_ps((s).upper), 1)
+  #endif
+static inline sums widened(vector v)
+{
+    return (sums){LOWER_HALF(v), UPPER_HALF(v)};
+}
+
+static inline vector lse_beside(vector max, sums total)
+{
+    return V(add)(max, NARROW(((sums){logarithm(total.lower), logarithm(total.upper)})));
+}
+#else
+  #define NARROW(s) V(add)((s).lower, (s).upper)
+static inline sums widened(vector v)
+{
+    return (sums){V(set1)(0), v};
+}
+
+static inline vector lse_beside(vector max, sums total)
+{
+    return V(add)(max, logarithm(NARROW(total)));
+}
+#endif
+
+/* As promised: in twice the working precision, the maximum's own 1 by itself. */
+static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
+{
+    const vector zero = V(set1)(0), one = V(set1)(1);
+    sums sum = widened(zero);
+    vector below = zero;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        vector d = V(sub)(V(loadu)(&tile[i][r]), max);
+        vector e = any_exponential(d);
+        if (stores) V(storeu)(&tile[i][r], e);
+        below = V(add)(below, KEEP_WHERE(BELOW(d, zero), one));
+        sum = add_wide(sum, KEEP_WHERE(BELOW(d, zero), e));
+    }
+    return add_wide(sum, V(sub)(V(set1)((real)n), below));
+}
+
+static void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
+{
+    _Alignas(64) static _Thread_local tile_of_rows tile;
+    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022);
+    for (ptrdiff_t row = 0; row < n_rows; row += SIDE) {
+        tile_in(x + row * n, n, tile);
+        for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
+            vector max = largest_beside(tile, n, r);
+            sums total = promised ? sums_beside_as_promised(tile, n, r, max, stores) : widened(sums_beside(tile, n, r, max, stores));
+            if (!stores) {
+                V(storeu)(out + row + r, lse_beside(max, total));
+                continue;
+            }
+            vector sum = NARROW(total), factor = V(div)(one, sum), floor = V(mul)(sum, least);
+            for (ptrdiff_t i = 0; i < n; i++) {
+                vector v = V(loadu)(&tile[i][r]);
+                V(storeu)(&tile[i][r], V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor));
+            }
+        }
+        if (stores) tile_out(tile, n, out + row * n);
+    }
+}
+
+/* Columns: element i of row r is at x[i * n_rows + r], n a multiple of 4, n_rows one of SIDE. What belongs to a row, a register in the
+   loops above, lies in L1 here. */
+#define MOST_COLUMNS 4096
+static _Thread_local vector max_of[MOST_COLUMNS / sizeof(real)], below_of[MOST_COLUMNS / sizeof(real)];
+static _Thread_local vector sum_of[MOST_COLUMNS / sizeof(real)];           /* without promises; with them: */
+static _Thread_local sums total_of[MOST_COLUMNS / sizeof(real)];
+
+static void largest_of_columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n)
+{
+    for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) max_of[r / WIDTH] = V(loadu)(x + r);
+    for (ptrdiff_t i = 0; i < n; i += 4, x += 4 * n_rows)
+        for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) {
+            vector a = V(max)(V(loadu)(x + r), V(loadu)(x + r + n_rows));
+            vector b = V(max)(V(loadu)(x + r + 2 * n_rows), V(loadu)(x + r + 3 * n_rows));
+            max_of[r / WIDTH] = V(max)(max_of[r / WIDTH], V(max)(a, b));
+        }
+}
+
+static inline void sum_columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
+{
+    const vector zero = V(set1)(0), one = V(set1)(1);
+    for (ptrdiff_t r = 0; r < n_rows / WIDTH; r++) {
+        total_of[r] = widened(zero);
+        sum_of[r] = below_of[r] = zero;
+    }
+    for (ptrdiff_t i = 0; i < n; i += 4, x += 4 * n_rows, out += stores ? 4 * n_rows : 0)
+        for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) {
+            vector e[4], max = max_of[r / WIDTH], below = below_of[r / WIDTH];
+            UNROLLED for (int k = 0; k < 4; k++) {
+                vector d = V(sub)(V(loadu)(x + r + k * n_rows), max);
+                e[k] = promised ? any_exponential(d) : exponential(d);
+                if (stores) V(storeu)(out + r + k * n_rows, e[k]);
+                if (promised) {
+                    below = V(add)(below, KEEP_WHERE(BELOW(d, zero), one));
+                    e[k] = KEEP_WHERE(BELOW(d, zero), e[k]);
+                }
+            }
+            vector folded = V(add)(V(add)(e[0], e[1]), V(add)(e[2], e[3]));
+            if (promised) {
+                below_of[r / WIDTH] = below;
+                total_of[r / WIDTH] = add_wide(total_of[r / WIDTH], folded);
+            } else {
+                sum_of[r / WIDTH] = V(add)(sum_of[r / WIDTH], folded);
+            }
+        }
+}
+
+static void columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
+{
+    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022);
+    if (n_rows > MOST_COLUMNS) __builtin_trap();
+    largest_of_columns(x, n_rows, n);
+    if (promised) sum_columns(x, n_rows, n, stores, 1, out);
+    else sum_columns(x, n_rows, n, stores, 0, out);
+    for (ptrdiff_t r = 0; r < n_rows / WIDTH; r++) {
+        vector own = V(sub)(V(set1)((real)n), below_of[r]);
+        sums total = promised ? add_wide(total_of[r], own) : widened(sum_of[r]);
+        if (!stores) {
+            V(storeu)(out + r * WIDTH, lse_beside(max_of[r], total));
+            continue;
+        }
+        below_of[r] = V(mul)(NARROW(total), least);
+        max_of[r] = V(div)(one, NARROW(total));
+    }
+    for (ptrdiff_t i = 0; stores && i < n; i++, out += n_rows)
+        for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) {
+            vector v = V(loadu)(out + r);
+            V(storeu)(out + r, V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, below_of[r / WIDTH]), v) : v, max_of[r / WIDTH]));
+        }
+}
