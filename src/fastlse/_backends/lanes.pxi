@@ -431,39 +431,63 @@ cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, 
         scale_step(e + n - width, width, scale, floor, to + n - width)
 
 
+cdef inline void capped_step(const real* e, int count, real scale, real floor, const real* slope, real* to) noexcept nogil:
+    """run_scale_capped of `count` elements, as scale_step."""
+    cdef real value[16]
+    cdef int j
+    for j in range(count):
+        value[j] = through_cap(scaled(e[j], scale, floor), slope[j])
+    for j in range(count):
+        to[j] = value[j]
+
+
 cdef inline void run_scale_capped(const real* e, Py_ssize_t n, real scale, real floor, const real* slope, real* to) noexcept nogil:
     """scale * e * slope, the gradient through the cap; `to` is e or apart from it."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        to[i] = through_cap(scaled(e[i], scale, floor), slope[i])
+    cdef int width = 16 if real is float else 8
+    cdef Py_ssize_t i = 0
+    if e == to or n < width:
+        for i in range(n):
+            to[i] = through_cap(scaled(e[i], scale, floor), slope[i])
+        return
+    while i + width <= n:
+        capped_step(e + i, width, scale, floor, slope + i, to + i)
+        i += width
+    if i < n:       # overlaps the step before
+        capped_step(e + n - width, width, scale, floor, slope + n - width, to + n - width)
+
+
+cdef inline void minus_step(const real* e, int count, real scale, real floor, real offset, const real* weight, real* to) noexcept nogil:
+    """run_scale_minus of `count` elements, as scale_step."""
+    cdef real value[16]
+    cdef int j
+    if weight == NULL:
+        for j in range(count):
+            value[j] = scaled(e[j], scale, floor) - offset
+    else:
+        for j in range(count):
+            value[j] = scaled(e[j], scale, floor) - offset * weight[j]
+    for j in range(count):
+        to[j] = value[j]
 
 
 cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real floor, real offset, const real* weight,
                                  real* to) noexcept nogil:
     """scale * e - offset * weight; weight NULL stands for ones. `to` is e or apart from it."""
     cdef int width = 16 if real is float else 8
-    cdef real value[16]
-    cdef Py_ssize_t at
     cdef Py_ssize_t i = 0
-    cdef int j
     if e == to or n < width:
         for i in range(n):
             to[i] = scaled(e[i], scale, floor) - (offset * weight[i] if weight != NULL else offset)
         return
-    while i < n and weight == NULL:
-        at = least(i, n - width)
-        for j in range(width):
-            value[j] = scaled(e[at + j], scale, floor) - offset
-        for j in range(width):
-            to[at + j] = value[j]
+    while weight == NULL and i + width <= n:
+        minus_step(e + i, width, scale, floor, offset, <const real*>NULL, to + i)
         i += width
-    while i < n:
-        at = least(i, n - width)
-        for j in range(width):
-            value[j] = scaled(e[at + j], scale, floor) - offset * weight[at + j]
-        for j in range(width):
-            to[at + j] = value[j]
+    while i + width <= n:
+        minus_step(e + i, width, scale, floor, offset, weight + i, to + i)
         i += width
+    if i < n:       # overlaps the step before
+        i = n - width
+        minus_step(e + i, width, scale, floor, offset, weight + i if weight != NULL else NULL, to + i)
 
 
 cdef inline void log_step(const real* x, int count, real shift, real log_total, real* out) noexcept nogil:
