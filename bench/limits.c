@@ -294,7 +294,7 @@ void read_twice_write_once_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t 
 
 void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 0, 0, out); return; }
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, LSE, 0, out); return; }
     for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
         real max = largest(x, n);
         out[row] = max + sum_of_exponentials(x, n, max, 0);
@@ -303,13 +303,13 @@ void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 
 void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 1, 0, out); return; }
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, SOFTMAX, 0, out); return; }
     FOR_EACH_ROW scaled(out, n, 1 / sum_of_exponentials(x, n, largest(x, n), out), 0, 0, out);
 }
 
 void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 0, 1, out); return; }
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, LSE, 1, out); return; }
     for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
         real max = largest(x, n);
         double ones, rest = sum_as_promised(x, n, max, 0, &ones);
@@ -319,11 +319,22 @@ void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real*
 
 void store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, 1, 1, out); return; }
+    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, SOFTMAX, 1, out); return; }
     FOR_EACH_ROW {
         double ones, rest = sum_as_promised(x, n, largest(x, n), out, &ones);
         scaled_as_promised(out, n, (real)(1 / (rest + ones)), (real)((rest + ones) * (BITS == 32 ? 0x1p-126 : 0x1p-1022)));
     }
+}
+
+/* Of rows of less than MOST_SIDE_BY_SIDE elements. */
+void loss_and_gradient(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    side_by_side(x, n_rows, n, GRADIENT, 0, out);
+}
+
+void loss_and_gradient_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    side_by_side(x, n_rows, n, GRADIENT, 1, out);
 }
 
 void columns_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)

@@ -19,13 +19,12 @@ import tempfile
 from pathlib import Path
 
 import fastlse
-from fastlse._bench.cases import LIMIT_NAMES, Case
+from fastlse._bench.cases import LIMIT_NAMES, SHORT_ROW, Case
 from fastlse._bench.contenders import CONTENDERS, SkippedError
 
 SOURCE = Path(__file__).with_name("limits.c")
 STEP = 128  # elements: 8 registers of 16 float32, the largest step of a loop
 SIDE = 64  # rows side by side
-MOST_SIDE_BY_SIDE = 64  # elements of a row, less than which it lies beside others
 ELEMENTS_OF_A_CALL = 1 << 18
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
 ARGUMENTS = (_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER)  # loop, times, x, n_rows, n, out
@@ -84,7 +83,7 @@ def neighbouring_shape(case: Case):
     n_rows, n = case.shape
     if case.layout in ("axis 0", "Fortran"):
         return n_rows // SIDE * SIDE, n // 4 * 4
-    if n < MOST_SIDE_BY_SIDE:
+    if n < SHORT_ROW:
         return n_rows // SIDE * SIDE, n
     length = max(STEP, round(n / STEP) * STEP)
     if length > n_rows * n:

@@ -146,27 +146,36 @@ static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdi
     return add_wide(sum, V(sub)(V(set1)((real)n), below));
 }
 
-static void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
+/* What a loop leaves: logsumexps, softmax, or the gradient of the mean loss, every target being class 0, and the loss. */
+enum result { LSE, SOFTMAX, GRADIENT };
+static _Thread_local real mean_loss;
+
+static void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result, int promised, real* out)
 {
     _Alignas(64) static _Thread_local tile_of_rows tile;
-    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022);
+    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022), share = V(set1)(1 / (real)n_rows);
+    vector losses = V(set1)(0);
     for (ptrdiff_t row = 0; row < n_rows; row += SIDE) {
         tile_in(x + row * n, n, tile);
         for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
-            vector max = largest_beside(tile, n, r);
+            vector max = largest_beside(tile, n, r), of_target = V(loadu)(&tile[0][r]);
+            int stores = result != LSE;
             sums total = promised ? sums_beside_as_promised(tile, n, r, max, stores) : widened(sums_beside(tile, n, r, max, stores));
-            if (!stores) {
+            if (result == LSE) {
                 V(storeu)(out + row + r, lse_beside(max, total));
                 continue;
             }
-            vector sum = NARROW(total), factor = V(div)(one, sum), floor = V(mul)(sum, least);
+            if (result == GRADIENT) losses = V(add)(losses, lse_beside(V(sub)(max, of_target), total));
+            vector sum = NARROW(total), factor = V(div)(result == GRADIENT ? share : one, sum), floor = V(mul)(sum, least);
             for (ptrdiff_t i = 0; i < n; i++) {
                 vector v = V(loadu)(&tile[i][r]);
                 V(storeu)(&tile[i][r], V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor));
             }
+            if (result == GRADIENT) V(storeu)(&tile[0][r], V(sub)(V(loadu)(&tile[0][r]), share));
         }
-        if (stores) tile_out(tile, n, out + row * n);
+        if (result != LSE) tile_out(tile, n, out + row * n);
     }
+    mean_loss = sum_of_lanes(losses) / (real)n_rows;
 }
 
 /* Columns: element i of row r is at x[i * n_rows + r], n a multiple of 4, n_rows one of SIDE. What belongs to a row, a register in the

@@ -28,9 +28,7 @@ from fastlse._bench import machine, results
 from fastlse._bench.cases import (
     BIG_SHAPES,
     CACHED_LENGTHS,
-    COLUMN_LIMITS,
     DTYPES,
-    LIMITS,
     OPERATIONS,
     OPTIONS,
     OURS,
@@ -214,22 +212,22 @@ def layouts(*names):
     return ratios
 
 
-def over_intrinsics(suite, limits_of, **fields):
+def over_intrinsics(suite, **fields):
     """fastlse over the loop of limits.c that keeps the same promises at the same case."""
 
     def ratios(found):
         for result in found.ours(suite, **fields):
-            yield from found.over(result, limits_of[result.case.operation][-1])
+            yield from found.over(result, SUITES[suite].limits(result.case)[-1])
 
     return ratios
 
 
-def intrinsics_over_case(suite, limits_of, usual, **fields):
+def intrinsics_over_case(suite, usual, **fields):
     """The loop that keeps the promises over fastlse at the usual case: what could be reached."""
 
     def ratios(found):
         for result in found.ours(suite, **fields):
-            seconds, _ = found.fastest(result, limits_of[result.case.operation][-1:])
+            seconds, _ = found.fastest(result, SUITES[suite].limits(result.case)[-1:])
             if seconds is not None:
                 of_limit = replace(result, seconds=(seconds,))
                 yield from found.over_case(of_limit, replace(result.case, **usual))
@@ -251,11 +249,11 @@ def short_shapes(fewest, most):
 
 def short_intrinsics(fewest, most):
     shapes = short_shapes(fewest, most)
-    return intrinsics_over_case("rows", LIMITS, {"shape": (1000, 1000)}, shape=shapes)
+    return intrinsics_over_case("rows", {"shape": (1000, 1000)}, shape=shapes)
 
 
 def short_over_intrinsics(fewest, most):
-    return over_intrinsics("rows", LIMITS, shape=short_shapes(fewest, most))
+    return over_intrinsics("rows", shape=short_shapes(fewest, most))
 
 
 def small_call(operation):
@@ -382,15 +380,13 @@ TARGETS = {
             "... by intrinsics that keep the same promises",
             1.25,
             True,
-            intrinsics_over_case(
-                "layouts", COLUMN_LIMITS, {"layout": "C"}, layout=("axis 0", "Fortran")
-            ),
+            intrinsics_over_case("layouts", {"layout": "C"}, layout=("axis 0", "Fortran")),
         ),
         Target(
             "... fastlse against those intrinsics",
             1.2,
             True,
-            over_intrinsics("layouts", COLUMN_LIMITS, layout=("axis 0", "Fortran")),
+            over_intrinsics("layouts", layout=("axis 0", "Fortran")),
         ),
         Target("every other element against C order", 2, True, layouts("strided")),
         Target("1x10: logsumexp against np.add.reduce", 1, True, small_call("logsumexp")),

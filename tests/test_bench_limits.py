@@ -72,7 +72,14 @@ def test_short_rows(dtype, length):
         np.testing.assert_allclose(out[:128], exact(rows, 1)[0], rtol=tolerance, atol=tolerance)
         name = f"limit store and rescale{suffix}"
         out, rows = computed(name, "softmax", dtype, (150, length))
-        np.testing.assert_allclose(out[: rows.size], exact(rows, 1)[1].ravel(), rtol=tolerance)
+        softmax = exact(rows, 1)[1]
+        np.testing.assert_allclose(out[: rows.size], softmax.ravel(), rtol=tolerance)
+        name = f"limit loss and gradient{suffix}"
+        out, rows = computed(name, "cross_entropy_and_grad", dtype, (150, length))
+        softmax[:, 0] -= 1
+        np.testing.assert_allclose(
+            out[: rows.size], softmax.ravel() / len(rows), rtol=tolerance, atol=tolerance
+        )
 
 
 @each_dtype

@@ -43,8 +43,16 @@ COLUMN_LIMITS = {
     operation: tuple(name.replace("limit", "limit columns") for name in names)
     for operation, names in ARITHMETIC_LIMITS.items()
 }
+# Of rows of less than 64 elements, whose logarithms count.
+SHORT_LIMITS = ARITHMETIC_LIMITS | {
+    "cross_entropy_and_grad": ("limit loss and gradient", "limit loss and gradient, as promised")
+}
+SHORT_ROW = 64
 LIMIT_NAMES = frozenset(
-    name for limits in (LIMITS, COLUMN_LIMITS) for names in limits.values() for name in names
+    name
+    for limits in (LIMITS, COLUMN_LIMITS, SHORT_LIMITS)
+    for names in limits.values()
+    for name in names
 )
 
 LAYOUTS = {
@@ -182,7 +190,9 @@ def _arithmetic_limits(case: Case) -> tuple[str, ...]:
     """The loops that compute what the operation does, for the layouts that they can walk."""
     if case.layout in ("axis 0", "Fortran"):
         return COLUMN_LIMITS[case.operation]
-    return ARITHMETIC_LIMITS[case.operation] if case.layout == "C" else ()
+    if case.layout != "C":
+        return ()
+    return (SHORT_LIMITS if case.shape[1] < SHORT_ROW else ARITHMETIC_LIMITS)[case.operation]
 
 
 def _option_cases() -> Iterator[Case]:
