@@ -72,7 +72,18 @@ def library(instructions, dtype):
 
 
 def compile_to(target, compiler, flags):
-    command = [*compiler, *COMMON_FLAGS, *flags, "-shared", "-fPIC", str(SOURCE), "-o", str(target)]
+    sizes = [f"-DSIDE={SIDE}", f"-DMOST_SIDE_BY_SIDE={SHORT_ROW}"]
+    command = [
+        *compiler,
+        *COMMON_FLAGS,
+        *sizes,
+        *flags,
+        "-shared",
+        "-fPIC",
+        str(SOURCE),
+        "-o",
+        str(target),
+    ]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise SkippedError(f"limits.c does not compile: {process.stderr.strip()[:300]}")

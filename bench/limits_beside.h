@@ -1,9 +1,7 @@
 /* limits.c for rows side by side: a vector holds an element of each of WIDTH rows. Short rows are transposed into a tile of SIDE rows
    and back; columns are read where they lie, whole lines of memory at a time. */
 
-/* Short rows: element i of row r is at tile[i][r]. */
-#define SIDE 64
-#define MOST_SIDE_BY_SIDE 64     /* elements of a row */
+/* Short rows, of less than MOST_SIDE_BY_SIDE elements: element i of row r is at tile[i][r]. limits.py says how many (SIDE). */
 typedef real tile_of_rows[MOST_SIDE_BY_SIDE][SIDE];
 typedef real four __attribute__((vector_size(4 * sizeof(real))));
 
@@ -239,7 +237,7 @@ static void columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, in
             V(storeu)(out + r * WIDTH, lse_beside(max_of[r], total));
             continue;
         }
-        below_of[r] = V(mul)(NARROW(total), least);
+        below_of[r] = V(mul)(NARROW(total), least);       /* from here on the floor and the factor of the results */
         max_of[r] = V(div)(one, NARROW(total));
     }
     for (ptrdiff_t i = 0; stores && i < n; i++, out += n_rows)
