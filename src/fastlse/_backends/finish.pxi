@@ -193,17 +193,24 @@ cdef inline void finish_lse(Ends* ends, int count, const real* like) noexcept no
 
 
 cdef inline void finish_softmax(Ends* ends, int count, const real* like) noexcept nogil:
-    """For softmax and log-softmax: NaN everywhere for a row whose maximum is infinite or that holds a NaN."""
+    """NaN everywhere for a row whose maximum is infinite or that holds a NaN."""
     cdef double not_a_number
     cdef int lane
     for lane in range(count):
         not_a_number = ends.max[lane] - ends.max[lane]
         ends.shift[lane] = finite_or_zero(ends.max[lane])
-        ends.log_total[lane] = ends.log_high[lane] + not_a_number
         ends.scale[lane] = ends.inverse[lane] + not_a_number
         ends.floor[lane] = ends.total[lane] * (smallest(like) / unscale(like)) + not_a_number
         ends.offset[lane] = 0
         ends.target[lane] = -1
+
+
+cdef inline void finish_log_softmax(Ends* ends, int count) noexcept nogil:
+    """As in finish_softmax."""
+    cdef int lane
+    for lane in range(count):
+        ends.shift[lane] = finite_or_zero(ends.max[lane])
+        ends.log_total[lane] = ends.log_high[lane] + (ends.max[lane] - ends.max[lane])
 
 
 cdef inline void clear_losses_of(Ends* ends, int start, int stop) noexcept nogil:
@@ -227,6 +234,12 @@ cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, c
     cdef const int64_t* target = job.target + first if job.target != NULL else NULL
     cdef const double* sample_weight = job.sample_weight + first if job.sample_weight != NULL else NULL
     cdef int lane
+    if counts_rows_alike(job):           # whose weights nobody reads
+        for lane in range(count):
+            ends.logit[lane] = 0
+            ends.target[lane] = -1 if target[lane] == job.ignore_index else target[lane]
+            ends.kept[lane] = 0 if target[lane] == job.ignore_index else 1
+        return
     for lane in range(count):
         ends.logit[lane] = 0
         ends.target[lane] = -1
@@ -348,47 +361,59 @@ cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const re
         ends.target_entry[lane] = 0 if zero else entry
 
 
-cdef inline void finish_target_loss(Ends* ends, int count, const real* like) noexcept nogil:
+cdef inline void finish_target_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """finish_loss where only the targets pull: row_weight w_t (lse - x_t)."""
     cdef double likelihood
     cdef int lane
     finish_likelihoods(ends, count, like)
+    if counts_rows_alike(job):
+        for lane in range(count):          # NaN for a row without a finite maximum
+            ends.value[lane] = pick(ends.kept[lane] != 0, ends.value[lane] + (ends.max[lane] - ends.max[lane]), 0.0)
+        return
     for lane in range(count):
         # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
         likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
         ends.value[lane] = pick(ends.kept[lane] != 0, ends.row_weight[lane] * (ends.class_weight[lane] * likelihood), 0.0)
 
 
-cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
-    """finish_gradient where only the targets pull: height (p_c - (c == t)), height = grad_scale row_weight w_t."""
+cdef inline void target_gradients(const Job* job, Ends* ends, int count, const double* height, int step, const real* like) noexcept nogil:
+    """height (p_c - (c == t)); the heights are `step` apart, a literal: 0 for one."""
     cdef double least_product = smallest(like) / unscale(like)
-    cdef double height, entry, floor, not_a_number
+    cdef double entry, floor, not_a_number
     cdef bint zero
     cdef int lane
-    if job.weight == NULL and job.sample_weight == NULL:
-        least_product = least_product / fabs(job.grad_scale)
-        for lane in range(count):
-            ends.floor[lane] = ends.total[lane] * least_product
-    else:
-        for lane in range(count):
-            ends.floor[lane] = ends.total[lane] * least_product / fabs(job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane])
+    if step == 0:
+        least_product = least_product / fabs(height[0])
     for lane in range(count):
         ends.shift[lane] = finite_or_zero(ends.max[lane])
     finish_target_exponentials(job, ends, count, like)
     for lane in range(count):
-        height = job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane]
         not_a_number = ends.max[lane] - ends.max[lane]
         # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        entry = -height * ((((1 - ends.target_entry[lane]) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
+        entry = -height[step * lane] * ((((1 - ends.target_entry[lane]) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
         entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
-        ends.scale[lane] = pick(zero, 0.0, ends.inverse[lane] * height + not_a_number)
+        ends.scale[lane] = pick(zero, 0.0, ends.inverse[lane] * height[step * lane] + not_a_number)
         # never so low, with great weights, that what exp_scaled makes of -inf passes
-        floor = pick(ends.floor[lane] > 2 * smallest(like), ends.floor[lane], 2 * smallest(like))
+        floor = ends.total[lane] * least_product
+        if step != 0:
+            floor = floor / fabs(height[step * lane])
+        floor = pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
         ends.floor[lane] = pick(zero, NAN_F64, floor)
-        ends.offset[lane] = 0
         ends.target_entry[lane] = pick(zero, 0.0, entry)
+
+
+cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    """finish_gradient where only the targets pull, height = grad_scale row_weight w_t."""
+    cdef double height[64]
+    cdef int lane
+    if counts_rows_alike(job):
+        target_gradients(job, ends, count, &job.grad_scale, 0, like)
+        return
+    for lane in range(count):
+        height[lane] = job.grad_scale * ends.row_weight[lane] * ends.class_weight[lane]
+    target_gradients(job, ends, count, <const double*>height, 1, like)
 
 
 cdef inline void clear_losses(LossSums* sums) noexcept nogil:
@@ -455,10 +480,13 @@ cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexce
         finish_softmax(ends, count, like)
         return
     finish_totals(ends, count, like)
+    if job.mode == LOG_SOFTMAX:
+        finish_log_softmax(ends, count)
+        return
     if job.out.data != NULL:
         finish_inverse(ends, count, like)
     if job.mode == LOSS and pulls_targets_only(job):
-        finish_target_loss(ends, count, like)
+        finish_target_loss(job, ends, count, like)
         if job.out.data != NULL:
             finish_target_gradient(job, ends, count, like)
     elif job.mode == LOSS:

@@ -55,3 +55,8 @@ cdef inline bint has_pulls(const Job* job) noexcept nogil:
 cdef inline bint pulls_targets_only(const Job* job) noexcept nogil:
     """Whether a loss is its target's own, weighted or not: no smoothing, no class probabilities, no z-loss. Its last steps are short."""
     return job.smoothing == 0 and job.z_loss == 0 and job.factor.data == NULL
+
+
+cdef inline bint counts_rows_alike(const Job* job) noexcept nogil:
+    """Whether every row that is not ignored counts 1."""
+    return job.weight == NULL and job.sample_weight == NULL and job.target != NULL and pulls_targets_only(job)

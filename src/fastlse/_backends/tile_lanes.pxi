@@ -43,6 +43,22 @@ cdef inline void lane_copy_some(const real* source, int count, real* to) noexcep
         to[lane] = source[lane]
 
 
+cdef inline void lane_places(const Py_ssize_t* index, real* place) noexcept nogil:
+    """Indices as numbers to compare with: of few classes, exact."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        place[lane] = <real><int>index[lane]      # what becomes of 64 bits themselves is no single instruction
+
+
+cdef inline void lane_pick(const real* place, real at, const real* value, real* to) noexcept nogil:
+    """The value, in the lanes whose place is here."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane
+    for lane in range(lanes):
+        to[lane] = pick(place[lane] == at, value[lane], to[lane])
+
+
 cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
@@ -213,6 +229,20 @@ cdef inline void lane_short_total(const real* a, const real* b, const real* c, c
             from_term = sum - first
             parts[lane] = sum
             low[lane] = (first_low + second_low) + ((first - (sum - from_term)) + (second - from_term))
+
+
+cdef inline void lane_total_of_two(const real* a, const real* b, double* parts) noexcept nogil:
+    """lane_short_total of two sums, the others being 0."""
+    cdef int lanes = 64 if real is float else 32
+    cdef double* low = parts + 8 * lanes
+    cdef double sum, from_term
+    cdef int lane
+    for lane in range(lanes):
+        sum = <double>a[lane] + <double>b[lane]
+        parts[lane] = sum
+        if real is double:
+            from_term = sum - a[lane]
+            low[lane] = (a[lane] - (sum - from_term)) + (b[lane] - from_term)
 
 
 cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
