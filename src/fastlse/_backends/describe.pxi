@@ -119,6 +119,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     cdef Py_ssize_t n = job.layout.row.size
     job.across = serves_across(job, like)
     job.few = job.across and is_few(n, like) and job.lse != NULL
+    job.few_classes = job.across and serves_few_classes(job, like)
     job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.stretch = CHUNK

@@ -120,47 +120,79 @@ cdef inline RowState get_state(const Ends* ends, int lane) noexcept nogil:
     return state
 
 
+cdef struct Total:           # 1 + rest
+    double value
+    double inverse
+    Pair log
+
+
+cdef inline Total total_of_f32(double rest) noexcept nogil:
+    """For float32, which float64 holds without pairs; the inverse is for whoever wants it."""
+    cdef Total total
+    total.value = 1 + rest
+    total.inverse = 0
+    # beside a large total what 1 + rest was rounded by is nothing, beside a total near 1 it goes straight to the logarithm
+    total.log.high = log_f32(total.value) + (rest - (total.value - 1))
+    total.log.low = 0
+    return total
+
+
+cdef inline Total total_of_f64(double high, double low) noexcept nogil:
+    """1 + rest is a pair, for confident rows live in its low part."""
+    cdef Total total
+    cdef Pair sum = two_sum(1, high)
+    cdef double inverse
+    sum.low = sum.low + low
+    inverse = 1 / sum.high
+    total.value = sum.high
+    total.log = log_pair(sum.high, sum.low * inverse)
+    # one Newton step on the rounded reciprocal takes in the low part
+    total.inverse = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
+    return total
+
+
 cdef inline void finish_totals_f32(Ends* ends, int count) noexcept nogil:
-    """The total and its logarithm for float32, which float64 holds without pairs."""
-    cdef double total
+    cdef Total total
     cdef int lane
     for lane in range(count):
-        total = 1 + ends.high[lane]
-        # beside a large total what 1 + high was rounded by is nothing, beside a total near 1 it goes straight to the logarithm
-        ends.log_high[lane] = log_f32(total) + (ends.high[lane] - (total - 1))
+        total = total_of_f32(ends.high[lane])
+        ends.log_high[lane] = total.log.high
         ends.log_low[lane] = 0
-        ends.total[lane] = total
+        ends.total[lane] = total.value
 
 
 cdef inline void finish_totals_f64(Ends* ends, int count) noexcept nogil:
-    """The total and its logarithm; 1 + rest is a pair, for confident rows live in its low part."""
-    cdef Pair sum, logarithm
-    cdef double inverse
+    cdef Total total
     cdef int lane
     for lane in range(count):
-        sum = two_sum(1, ends.high[lane])
-        sum.low = sum.low + ends.low[lane]
-        inverse = 1 / sum.high
-        logarithm = log_pair(sum.high, sum.low * inverse)
-        ends.total[lane] = sum.high
-        # one Newton step on the rounded reciprocal takes in the low part
-        ends.inverse[lane] = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - sum.low * inverse)
-        ends.log_high[lane] = logarithm.high
-        ends.log_low[lane] = logarithm.low
+        total = total_of_f64(ends.high[lane], ends.low[lane])
+        ends.total[lane] = total.value
+        ends.inverse[lane] = total.inverse
+        ends.log_high[lane] = total.log.high
+        ends.log_low[lane] = total.log.low
+
+
+cdef inline Total total_alone(double high, double low, const real* like) noexcept nogil:
+    """The total and its inverse alone, all that softmax takes: the same as from total_of_f32 and total_of_f64."""
+    cdef Total total
+    cdef Pair sum = two_sum(1, high)
+    cdef double inverse = 1 / sum.high
+    if real is double:
+        inverse = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - (sum.low + low) * inverse)
+    total.value = sum.high
+    total.inverse = inverse
+    total.log.high = 0
+    total.log.low = 0
+    return total
 
 
 cdef inline void finish_scales(Ends* ends, int count, const real* like) noexcept nogil:
-    """The total and 1 / total alone, all that softmax takes: the same as from finish_totals and finish_inverse."""
-    cdef Pair sum
-    cdef double inverse
+    cdef Total total
     cdef int lane
     for lane in range(count):
-        sum = two_sum(1, ends.high[lane])
-        inverse = 1 / sum.high
-        if real is double:
-            inverse = inverse + inverse * (fma_f64(-sum.high, inverse, 1) - (sum.low + ends.low[lane]) * inverse)
-        ends.total[lane] = sum.high
-        ends.inverse[lane] = inverse
+        total = total_alone(ends.high[lane], ends.low[lane], like)
+        ends.total[lane] = total.value
+        ends.inverse[lane] = total.inverse
         ends.log_high[lane] = 0
 
 
@@ -280,18 +312,21 @@ cdef inline double log_sum(const Ends* ends, int lane) noexcept nogil:
     return ends.max[lane] + (ends.log_high[lane] + ends.log_low[lane])
 
 
-cdef inline void finish_likelihoods(Ends* ends, int count, const real* like) noexcept nogil:
-    """value = lse - x_t = (max - x_t) + log(1 + rest), two numbers no less than zero."""
+cdef inline double likelihood_of(double max, double logit, double log_high, double log_low, const real* like) noexcept nogil:
+    """lse - x_t = (max - x_t) + log(1 + rest), two numbers no less than zero."""
     cdef Pair gap, sum
-    cdef int lane
     if real is float:         # which float64 adds for float32 without pairs
-        for lane in range(count):
-            ends.value[lane] = (ends.max[lane] - ends.logit[lane]) + ends.log_high[lane]
+        return (max - logit) + log_high
     else:
-        for lane in range(count):
-            gap = two_sum(ends.max[lane], -ends.logit[lane])
-            sum = two_sum(gap.high, ends.log_high[lane])
-            ends.value[lane] = pick(is_infinite(ends.logit[lane]), sum.high, sum.high + (sum.low + (gap.low + ends.log_low[lane])))
+        gap = two_sum(max, -logit)
+        sum = two_sum(gap.high, log_high)
+        return pick(is_infinite(logit), sum.high, sum.high + (sum.low + (gap.low + log_low)))
+
+
+cdef inline void finish_likelihoods(Ends* ends, int count, const real* like) noexcept nogil:
+    cdef int lane
+    for lane in range(count):
+        ends.value[lane] = likelihood_of(ends.max[lane], ends.logit[lane], ends.log_high[lane], ends.log_low[lane], like)
 
 
 cdef inline void finish_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
@@ -376,10 +411,33 @@ cdef inline void finish_target_loss(const Job* job, Ends* ends, int count, const
         ends.value[lane] = pick(ends.kept[lane] != 0, ends.row_weight[lane] * (ends.class_weight[lane] * likelihood), 0.0)
 
 
+cdef struct Gradient:        # as in Ends
+    double scale
+    double floor
+    double entry
+
+
+cdef inline Gradient gradient_of_target(Total total, double high, double low, double e_target, double height, double floor, bint zero,
+                                        double not_a_number, const real* like) noexcept nogil:
+    """height (p_c - (c == t)), from the exponential of the target; floor: of a result, height divided out."""
+    cdef Gradient gradient
+    # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
+    cdef double entry = -height * ((((1 - e_target) + high) + low) * total.inverse)
+    entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
+    gradient.entry = pick(zero, 0.0, entry)
+    gradient.scale = pick(zero, 0.0, total.inverse * height + not_a_number)
+    # never so low, with great weights, that what exp_scaled makes of -inf passes
+    floor = total.value * floor
+    floor = pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
+    gradient.floor = pick(zero, NAN_F64, floor)
+    return gradient
+
+
 cdef inline void target_gradients(const Job* job, Ends* ends, int count, const double* height, int step, const real* like) noexcept nogil:
-    """height (p_c - (c == t)); the heights are `step` apart, a literal: 0 for one."""
+    """gradient_of_target for every lane; the heights are `step` apart, a literal: 0 for one."""
     cdef double least_product = smallest(like) / unscale(like)
-    cdef double entry, floor, not_a_number
+    cdef Gradient gradient
+    cdef Total total
     cdef bint zero
     cdef int lane
     if step == 0:
@@ -388,20 +446,16 @@ cdef inline void target_gradients(const Job* job, Ends* ends, int count, const d
         ends.shift[lane] = finite_or_zero(ends.max[lane])
     finish_target_exponentials(job, ends, count, like)
     for lane in range(count):
-        not_a_number = ends.max[lane] - ends.max[lane]
-        # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        entry = -height[step * lane] * ((((1 - ends.target_entry[lane]) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane])
-        entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
+        total.value = ends.total[lane]
+        total.inverse = ends.inverse[lane]
         # an ignored row is zero, as is one of nothing but -inf
         zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
-        ends.scale[lane] = pick(zero, 0.0, ends.inverse[lane] * height[step * lane] + not_a_number)
-        # never so low, with great weights, that what exp_scaled makes of -inf passes
-        floor = ends.total[lane] * least_product
-        if step != 0:
-            floor = floor / fabs(height[step * lane])
-        floor = pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
-        ends.floor[lane] = pick(zero, NAN_F64, floor)
-        ends.target_entry[lane] = pick(zero, 0.0, entry)
+        gradient = gradient_of_target(total, ends.high[lane], ends.low[lane], ends.target_entry[lane], height[step * lane],
+                                      least_product if step == 0 else least_product / fabs(height[step * lane]), zero,
+                                      ends.max[lane] - ends.max[lane], like)
+        ends.scale[lane] = gradient.scale
+        ends.floor[lane] = gradient.floor
+        ends.target_entry[lane] = gradient.entry
 
 
 cdef inline void finish_target_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:

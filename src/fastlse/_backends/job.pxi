@@ -30,6 +30,7 @@ cdef struct Job:
     bint needs_x           # x must outlast the sums: the exponentials may not be stored over it
     bint across            # tiles.pxi
     bint few               # ... what is one number for each row by few.pxi
+    bint few_classes       # ... all of it by few_classes.pxi
     bint in_bands          # ... those side by side, bands.pxi
     bint short_rows        # short_rows.pxi; neither: rows.pxi
     Py_ssize_t n_blocks

@@ -2,9 +2,9 @@
 #
 # In reading order: simd_math (one element), registers (what crosses lanes), sums (the order of summation), lanes (one contiguous run)
 # and maxima, layout (strides), job (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and
-# tiles (the two kernels), few and bands (tiles of rows of few elements, tiles side by side), weighted (logsumexp with factors),
-# describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and loss_calls (the fast lane), states
-# (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
+# tiles (the two kernels), few and few_classes (tiles of rows of few elements), bands (tiles side by side), weighted (logsumexp with
+# factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and loss_calls (the fast lane),
+# states (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
@@ -27,6 +27,7 @@ include "short_rows.pxi"
 include "tile_lanes.pxi"
 include "tiles.pxi"
 include "few.pxi"
+include "few_classes.pxi"
 include "bands.pxi"
 include "weighted.pxi"
 include "describe.pxi"
@@ -74,7 +75,9 @@ cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_thr
             count = <int>least(lanes, stop - row)
             if job.few:
                 process_few(job, row, count, scratch, &sums, like)
-            if not job.few or job.out.data != NULL:
+            if job.few_classes:
+                process_few_classes(job, row, count, scratch, &sums, like)
+            elif not job.few or job.out.data != NULL:
                 process_tile(job, row, count, scratch, &sums, like)
         elif job.short_rows:
             count = <int>least(job.batch_rows, stop - row)

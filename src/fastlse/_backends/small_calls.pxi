@@ -28,6 +28,7 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.softcap = 0
     job.needs_x = False
     job.few = False
+    job.few_classes = False
     job.ahead = 0
     job.out_ahead = 0
     job.n_blocks = 1

@@ -207,28 +207,37 @@ cdef inline void lane_total(double* parts, int used, const real* like) noexcept 
     lane_fold(parts, 1, used, like)
 
 
+cdef inline Pair total_of_four(real a, real b, real c, real d) noexcept nogil:
+    """total of the four sums of a short row."""
+    cdef double first, second, first_low, second_low, from_term
+    cdef Pair sum
+    if real is float:
+        sum.high = (<double>a + <double>c) + (<double>b + <double>d)
+        sum.low = 0
+    else:
+        first = a + c
+        from_term = first - a
+        first_low = (a - (first - from_term)) + (c - from_term)
+        second = b + d
+        from_term = second - b
+        second_low = (b - (second - from_term)) + (d - from_term)
+        sum.high = first + second
+        from_term = sum.high - first
+        sum.low = (first_low + second_low) + ((first - (sum.high - from_term)) + (second - from_term))
+    return sum
+
+
 cdef inline void lane_short_total(const real* a, const real* b, const real* c, const real* d, double* parts) noexcept nogil:
     """lane_set and lane_total of the four sums of a short row."""
     cdef int lanes = 64 if real is float else 32
     cdef double* low = parts + 8 * lanes
-    cdef double first, second, first_low, second_low, from_term, sum
+    cdef Pair sum
     cdef int lane
-    if real is float:
-        for lane in range(lanes):
-            parts[lane] = (<double>a[lane] + <double>c[lane]) + (<double>b[lane] + <double>d[lane])
-    else:
-        for lane in range(lanes):
-            # two_sum three times, spelt out so that the loop over lane stays one loop
-            first = a[lane] + c[lane]
-            from_term = first - a[lane]
-            first_low = (a[lane] - (first - from_term)) + (c[lane] - from_term)
-            second = b[lane] + d[lane]
-            from_term = second - b[lane]
-            second_low = (b[lane] - (second - from_term)) + (d[lane] - from_term)
-            sum = first + second
-            from_term = sum - first
-            parts[lane] = sum
-            low[lane] = (first_low + second_low) + ((first - (sum - from_term)) + (second - from_term))
+    for lane in range(lanes):
+        sum = total_of_four(a[lane], b[lane], c[lane], d[lane])
+        parts[lane] = sum.high
+        if real is double:
+            low[lane] = sum.low
 
 
 cdef inline void lane_total_of_two(const real* a, const real* b, double* parts) noexcept nogil:

@@ -81,7 +81,7 @@ cdef inline int neighbours_from(const Job* job, Py_ssize_t row, int count, bint 
 cdef inline bint picks_targets(const Job* job, const real* like) noexcept nogil:
     """Whether targets' logits and entries are found by asking every class."""
     cdef Py_ssize_t most = PICKED_CLASSES_F32 if real is float else PICKED_CLASSES_F64
-    return job.mode == LOSS and job.layout.row.size <= most
+    return job.mode == LOSS and (job.few_classes or job.layout.row.size <= most)
 
 
 cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
@@ -444,19 +444,28 @@ cdef void tile_pulls(const Job* job, Tile* tile, const real* position, Ends* end
     settle_parts(<const Tile*>tile, ends.deficit, like)
 
 
+cdef inline Pair rest_of(double high, double low, const real* like) noexcept nogil:
+    """A row's rest from its sum."""
+    cdef Pair rest
+    if real is float:
+        rest.high = high * unscale(like)
+        rest.low = 0
+    else:
+        rest = fast_two_sum(high, low)
+        rest.high = rest.high * unscale(like)
+        rest.low = rest.low * unscale(like)
+    return rest
+
+
 cdef inline void set_rests(const double* parts, Ends* ends, const real* like) noexcept nogil:
     """Each lane's rest from its sum."""
     cdef int lanes = 64 if real is float else 32
     cdef Pair rest
     cdef int lane
     for lane in range(lanes):
-        if real is float:
-            ends.high[lane] = parts[lane] * unscale(like)
-            ends.low[lane] = 0
-        else:
-            rest = fast_two_sum(parts[lane], parts[8 * lanes + lane])
-            ends.high[lane] = rest.high * unscale(like)
-            ends.low[lane] = rest.low * unscale(like)
+        rest = rest_of(parts[lane], 0 if real is float else parts[8 * lanes + lane], like)
+        ends.high[lane] = rest.high
+        ends.low[lane] = rest.low
 
 
 cdef inline void tile_state(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize_t stop, char* e_out, Py_ssize_t e_step,
