@@ -162,14 +162,20 @@ static inline vector any_exponential(vector d)
   #define KEEP_WHERE(mask, v) _mm512_maskz_mov_ps(mask, v)
   #define BELOW(a, b) _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
   #define AT_LEAST(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ)
+  #define EQUAL(a, b) _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+  #define WHERE(mask, a, b) _mm512_mask_blend_ps(mask, b, a)
 #elif defined(__AVX512F__)
   #define KEEP_WHERE(mask, v) _mm512_maskz_mov_pd(mask, v)
   #define BELOW(a, b) _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)
   #define AT_LEAST(a, b) _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ)
+  #define EQUAL(a, b) _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ)
+  #define WHERE(mask, a, b) _mm512_mask_blend_pd(mask, b, a)
 #else
   #define KEEP_WHERE(mask, v) V(and)(mask, v)
   #define BELOW(a, b) V(cmp)(a, b, _CMP_LT_OQ)
   #define AT_LEAST(a, b) V(cmp)(a, b, _CMP_GE_OQ)
+  #define EQUAL(a, b) V(cmp)(a, b, _CMP_EQ_OQ)
+  #define WHERE(mask, a, b) V(blendv)(b, a, mask)
 #endif
 
 /* Sums in twice the working precision. */
@@ -248,6 +254,17 @@ static inline void scaled_as_promised(real* out, ptrdiff_t n, real factor, real 
         }
 }
 
+/* Every other element of a row as a run in L1. */
+#define MOST_STRIDED 4096
+static _Thread_local real run[MOST_STRIDED];
+
+static inline const real* every_other(const real* x, ptrdiff_t n)
+{
+    if (n > MOST_STRIDED) __builtin_trap();
+    for (ptrdiff_t i = 0; i < n; i++) run[i] = x[2 * i];
+    return run;
+}
+
 /* out = x * factor, or a plain copy for a factor of 1, which the compiler knows. */
 static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, int streams, real* out)
 {
@@ -260,6 +277,8 @@ static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, 
             else V(storeu)(out + i + c * WIDTH, v);
         }
 }
+
+static _Thread_local const long long* targets;       /* a class for each row, of the loops with a loss */
 
 #include "limits_beside.h"
 
@@ -327,6 +346,16 @@ void store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n,
 }
 
 /* Of rows of less than MOST_SIDE_BY_SIDE elements. */
+void log_of_softmax(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    side_by_side(x, n_rows, n, LOG_SOFTMAX, 0, out);
+}
+
+void log_of_softmax_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    side_by_side(x, n_rows, n, LOG_SOFTMAX, 1, out);
+}
+
 void loss_and_gradient(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
     side_by_side(x, n_rows, n, GRADIENT, 0, out);
@@ -335,6 +364,32 @@ void loss_and_gradient(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 void loss_and_gradient_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
     side_by_side(x, n_rows, n, GRADIENT, 1, out);
+}
+
+/* Of every other element: element i of row r is x[2 * (r * n + i)]. */
+void strided_read_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) out[row] = largest(x + 2 * row * n, 2 * n);
+}
+
+void strided_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) max_and_sum(every_other(x + 2 * row * n, n), 1, n, out + row);
+}
+
+void strided_max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) max_and_sum_as_promised(every_other(x + 2 * row * n, n), 1, n, out + row);
+}
+
+void strided_store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) store_and_rescale(every_other(x + 2 * row * n, n), 1, n, out + row * n);
+}
+
+void strided_store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) store_and_rescale_as_promised(every_other(x + 2 * row * n, n), 1, n, out + row * n);
 }
 
 void columns_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
@@ -360,7 +415,8 @@ void columns_store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrd
 typedef void loop(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out);
 
 /* So that Python's call, of about a microsecond, does not count. */
-void repeat(loop* function, ptrdiff_t times, const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+void repeat(loop* function, ptrdiff_t times, const real* x, const long long* classes, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
+    targets = classes;
     while (times-- > 0) function(x, n_rows, n, out);
 }

@@ -27,7 +27,8 @@ STEP = 128  # elements: 8 registers of 16 float32, the largest step of a loop
 SIDE = 64  # rows side by side
 ELEMENTS_OF_A_CALL = 1 << 18
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_ssize_t
-ARGUMENTS = (_POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER)  # loop, times, x, n_rows, n, out
+# loop, times, x, targets, n_rows, n, out
+ARGUMENTS = (_POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER)
 FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
@@ -117,9 +118,10 @@ def limit(name, instructions=None):
         loop = ctypes.cast(loops[functions()[name]], ctypes.c_void_p)
         n_rows, length = neighbouring_shape(case)
         x, out = inputs.x.ctypes.data, inputs.out.ctypes.data
+        targets = inputs.target.ctypes.data
         assert x % 64 == out % 64 == 0
         assert 0 < n_rows * length <= case.n_elements
-        arguments = loop, repeats(case), x, n_rows, length, out
+        arguments = loop, repeats(case), x, targets, n_rows, length, out
         return {case.operation: lambda: loops.repeat(*arguments)}
 
     return contender

@@ -144,34 +144,91 @@ static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdi
     return add_wide(sum, V(sub)(V(set1)((real)n), below));
 }
 
-/* What a loop leaves: logsumexps, softmax, or the gradient of the mean loss, every target being class 0, and the loss. */
-enum result { LSE, SOFTMAX, GRADIENT };
+/* What a loop leaves: logsumexps, softmax, log-softmax, or the gradient of the mean loss, and the loss. */
+enum result { LSE, SOFTMAX, LOG_SOFTMAX, GRADIENT };
 static _Thread_local real mean_loss;
 
-static void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result, int promised, real* out)
+/* Of the targets: their classes, logits and entries of the gradient, for the rows of a tile. */
+typedef struct { _Alignas(64) real place[SIDE], logit[SIDE], entry[SIDE]; } tile_of_targets;
+
+/* Nothing is written before every target was seen to be a class. */
+static void check_targets(ptrdiff_t n_rows, ptrdiff_t n)
+{
+    long long n_wrong = 0;
+    for (ptrdiff_t row = 0; row < n_rows; row++) n_wrong += (targets[row] < 0) | (targets[row] >= n);
+    if (n_wrong) __builtin_trap();
+}
+
+/* Few classes are asked one by one, all rows at once; among more, each row goes to its own. */
+static inline int asks_each(ptrdiff_t n)
+{
+    return n <= (BITS == 32 ? 12 : 3);
+}
+
+static inline void open_targets(const real* x, ptrdiff_t row, ptrdiff_t n, tile_of_rows tile, tile_of_targets* of)
+{
+    for (ptrdiff_t r = 0; r < SIDE; r++) of->place[r] = (real)(int)targets[row + r];
+    for (ptrdiff_t r = 0; r < SIDE && !asks_each(n); r++) of->logit[r] = x[(row + r) * n + targets[row + r]];
+    for (ptrdiff_t r = 0; r < SIDE && asks_each(n); r += WIDTH) {
+        vector logit = V(loadu)(&tile[0][r]), place = V(loadu)(of->place + r);
+        for (ptrdiff_t i = 1; i < n; i++) logit = WHERE(EQUAL(place, V(set1)((real)i)), V(loadu)(&tile[i][r]), logit);
+        V(storeu)(of->logit + r, logit);
+    }
+}
+
+/* -(1 - p) of a target, from its exponential; as promised from those of the others, which for a confident row are all that counts. */
+static inline vector entry_of(vector logit, vector max, sums total, vector factor, vector share, int promised)
+{
+    const vector zero = V(set1)(0), least = V(set1)(BITS == 32 ? -0x1p-126 : -0x1p-1022);
+    if (!promised) return V(sub)(V(mul)(exponential(V(sub)(logit, max)), factor), share);
+    vector own = V(sub)(zero, any_exponential(V(sub)(logit, max)));
+    vector entry = V(sub)(zero, V(mul)(NARROW(add_wide(total, own)), factor));
+    return KEEP_WHERE(AT_LEAST(least, entry), entry);
+}
+
+static inline __attribute__((always_inline)) void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result,
+                                                                int promised, real* out)
 {
     _Alignas(64) static _Thread_local tile_of_rows tile;
+    static _Thread_local tile_of_targets of;
     const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022), share = V(set1)(1 / (real)n_rows);
     vector losses = V(set1)(0);
+    if (result == GRADIENT) check_targets(n_rows, n);
     for (ptrdiff_t row = 0; row < n_rows; row += SIDE) {
         tile_in(x + row * n, n, tile);
+        if (result == GRADIENT) open_targets(x, row, n, tile, &of);
         for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
-            vector max = largest_beside(tile, n, r), of_target = V(loadu)(&tile[0][r]);
-            int stores = result != LSE;
+            vector max = largest_beside(tile, n, r);
+            int stores = result == SOFTMAX || result == GRADIENT;
             sums total = promised ? sums_beside_as_promised(tile, n, r, max, stores) : widened(sums_beside(tile, n, r, max, stores));
             if (result == LSE) {
                 V(storeu)(out + row + r, lse_beside(max, total));
                 continue;
             }
-            if (result == GRADIENT) losses = V(add)(losses, lse_beside(V(sub)(max, of_target), total));
+            if (result == LOG_SOFTMAX) {
+                vector log = lse_beside(V(set1)(0), total);
+                for (ptrdiff_t i = 0; i < n; i++)
+                    V(storeu)(&tile[i][r], V(sub)(V(sub)(V(loadu)(&tile[i][r]), max), log));
+                continue;
+            }
             vector sum = NARROW(total), factor = V(div)(result == GRADIENT ? share : one, sum), floor = V(mul)(sum, least);
+            vector place = V(set1)(-1), entry = V(set1)(0);
+            if (result == GRADIENT) {
+                vector logit = V(loadu)(of.logit + r);
+                losses = V(add)(losses, lse_beside(V(sub)(max, logit), total));
+                entry = entry_of(logit, max, total, factor, share, promised);
+                V(storeu)(of.entry + r, entry);
+                place = V(loadu)(of.place + r);
+            }
             for (ptrdiff_t i = 0; i < n; i++) {
                 vector v = V(loadu)(&tile[i][r]);
-                V(storeu)(&tile[i][r], V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor));
+                v = V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor);
+                if (result == GRADIENT && asks_each(n)) v = WHERE(EQUAL(place, V(set1)((real)i)), entry, v);
+                V(storeu)(&tile[i][r], v);
             }
-            if (result == GRADIENT) V(storeu)(&tile[0][r], V(sub)(V(loadu)(&tile[0][r]), share));
         }
         if (result != LSE) tile_out(tile, n, out + row * n);
+        for (ptrdiff_t r = 0; r < SIDE && result == GRADIENT && !asks_each(n); r++) out[(row + r) * n + targets[row + r]] = of.entry[r];
     }
     mean_loss = sum_of_lanes(losses) / (real)n_rows;
 }

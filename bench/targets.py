@@ -389,6 +389,18 @@ TARGETS = {
             over_intrinsics("layouts", layout=("axis 0", "Fortran")),
         ),
         Target("every other element against C order", 2, True, layouts("strided")),
+        Target(
+            "... by intrinsics that keep the same promises",
+            2,
+            True,
+            intrinsics_over_case("layouts", {"layout": "C"}, layout=("strided",)),
+        ),
+        Target(
+            "... fastlse against those intrinsics",
+            1.2,
+            True,
+            over_intrinsics("layouts", layout=("strided",)),
+        ),
         Target("1x10: logsumexp against np.add.reduce", 1, True, small_call("logsumexp")),
         Target(
             "1x10: cross_entropy_and_grad against np.add.reduce",

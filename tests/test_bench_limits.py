@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlse._bench.cases import COLUMN_LIMITS, LIMITS, Case, Entrant
+from fastlse._bench.cases import COLUMN_LIMITS, LIMITS, STRIDED_LIMITS, Case, Entrant
 from fastlse._bench.contenders import SkippedError
 from fastlse._bench.inputs import make_inputs
 
@@ -74,9 +74,13 @@ def test_short_rows(dtype, length):
         out, rows = computed(name, "softmax", dtype, (150, length))
         softmax = exact(rows, 1)[1]
         np.testing.assert_allclose(out[: rows.size], softmax.ravel(), rtol=tolerance)
+        name = f"limit log of softmax{suffix}"
+        out, rows = computed(name, "log_softmax", dtype, (150, length))
+        np.testing.assert_allclose(out[: rows.size], np.log(softmax).ravel(), rtol=tolerance)
         name = f"limit loss and gradient{suffix}"
-        out, rows = computed(name, "cross_entropy_and_grad", dtype, (150, length))
-        softmax[:, 0] -= 1
+        case = Case("cross_entropy_and_grad", dtype, (150, length))
+        out, rows = computed(name, case.operation, dtype, case.shape)
+        softmax[np.arange(128), make_inputs(case).target[:128]] -= 1
         np.testing.assert_allclose(
             out[: rows.size], softmax.ravel() / len(rows), rtol=tolerance, atol=tolerance
         )
@@ -98,6 +102,26 @@ def test_columns(dtype):
             expected = lse if operation == "logsumexp" else softmax.ravel()
             np.testing.assert_allclose(
                 out[: expected.size], expected, rtol=tolerance, atol=tolerance, err_msg=name
+            )
+
+
+@each_dtype
+def test_every_other_element(dtype):
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
+    case = Case("softmax", dtype, (9, 300), layout="strided")
+    n_rows, length = limits.neighbouring_shape(case)
+    inputs = make_inputs(case)
+    rows = inputs.x.ravel()[: n_rows * length].reshape(n_rows, length).astype(np.float64)
+    row_max = rows.max(axis=1)
+    sums = row_max + np.exp(rows - row_max[:, np.newaxis]).sum(axis=1)
+    softmax = exact(rows, 1)[1].ravel()
+    for operation, names in STRIDED_LIMITS.items():
+        for name in names:
+            limits.limit(name)(case, inputs)[case.operation]()
+            expected = sums if operation == "logsumexp" else softmax
+            expected = row_max if "read once" in name else expected
+            np.testing.assert_allclose(
+                inputs.out.ravel()[: expected.size], expected, rtol=tolerance, err_msg=name
             )
 
 

@@ -43,14 +43,22 @@ COLUMN_LIMITS = {
     operation: tuple(name.replace("limit", "limit columns") for name in names)
     for operation, names in ARITHMETIC_LIMITS.items()
 }
+STRIDED_LIMITS = {
+    operation: (
+        "limit strided read once",
+        *(name.replace("limit", "limit strided") for name in names),
+    )
+    for operation, names in ARITHMETIC_LIMITS.items()
+}
 # Of rows of less than 64 elements, whose logarithms count.
 SHORT_LIMITS = ARITHMETIC_LIMITS | {
-    "cross_entropy_and_grad": ("limit loss and gradient", "limit loss and gradient, as promised")
+    "log_softmax": ("limit log of softmax", "limit log of softmax, as promised"),
+    "cross_entropy_and_grad": ("limit loss and gradient", "limit loss and gradient, as promised"),
 }
 SHORT_ROW = 64
 LIMIT_NAMES = frozenset(
     name
-    for limits in (LIMITS, COLUMN_LIMITS, SHORT_LIMITS)
+    for limits in (LIMITS, COLUMN_LIMITS, STRIDED_LIMITS, SHORT_LIMITS)
     for names in limits.values()
     for name in names
 )
@@ -187,11 +195,11 @@ def _limits(case: Case) -> tuple[str, ...]:
 
 
 def _arithmetic_limits(case: Case) -> tuple[str, ...]:
-    """The loops that compute what the operation does, for the layouts that they can walk."""
+    """The loops that compute what the operation does, over the layout as it lies."""
     if case.layout in ("axis 0", "Fortran"):
         return COLUMN_LIMITS[case.operation]
-    if case.layout != "C":
-        return ()
+    if case.layout == "strided":
+        return STRIDED_LIMITS[case.operation]
     return (SHORT_LIMITS if case.shape[1] < SHORT_ROW else ARITHMETIC_LIMITS)[case.operation]
 
 
