@@ -3,12 +3,6 @@
 # row that is kept counts 1. The numbers are those of tiles.pxi, in the same order, and a tile with a row whose maximum is infinite is
 # left to it.
 
-cdef extern from *:
-    """
-    #define FEW_CLASSES 12         /* a short row's sums of up to three terms may be added up one by one */
-    """
-    const Py_ssize_t FEW_CLASSES
-
 cdef enum:
     FEW_STEP = 16              # lanes at once: with 8 the chain of dependent operations counts, 32 do not stay in registers
 
@@ -23,24 +17,44 @@ cdef struct FewLanes:          # FEW_STEP lanes of a tile
 
 cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept nogil:
     """Whether this kernel serves rows that are worked on side by side."""
-    if not 1 < job.layout.row.size <= FEW_CLASSES or job.where.data != NULL or job.few:
+    cdef Py_ssize_t most = SHORT_SUM if real is float else 32        # float32: 20 to 33 elements are as fast in tiles.pxi, or faster
+    if not 1 < job.layout.row.size <= most or job.where.data != NULL or job.few:
         return False
     if job.mode == LOSS:
         return counts_rows_alike(job) and job.softcap == 0
     return job.out.data == NULL or job.lse == NULL
 
 
-cdef inline void rests_of_step(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
-                               const real* like) noexcept nogil:
-    """Each lane's rest, and of the element at `place` the logit, unless that is NULL. keeps: the exponentials are stored in the results."""
+cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bint keeps, real* e, const real* place, real* logit,
+                                         const real* like) noexcept nogil:
+    """Those of element i of each lane, nothing for a maximum's own. keeps: they are stored in the results, with the maximum's. The logits
+    of the elements at `place` are picked, unless that is NULL."""
     cdef real nothing = exp_scaled(real_of(-INF_F64, like))
-    cdef real d[FEW_STEP]
-    cdef real e[FEW_STEP]
-    cdef real sum[4][FEW_STEP]
     cdef const real* max = <const real*>step.max
     cdef const real* position = <const real*>step.position
-    cdef const real* x
-    cdef real* to = <real*>step.results
+    cdef const real* x = <const real*>(step.rows + i * step.step)
+    cdef real* to = <real*>step.results + i * step.results_step
+    cdef real d[FEW_STEP]
+    cdef real value[FEW_STEP]
+    cdef int j
+    for j in range(FEW_STEP):
+        d[j] = x[j] - max[j]
+    if place != NULL:
+        for j in range(FEW_STEP):
+            logit[j] = pick(place[j] == <real>i, x[j], logit[j])
+    exp_of_lanes(<const real*>d, FEW_STEP, value)
+    if keeps:
+        for j in range(FEW_STEP):
+            to[j] = value[j]
+    for j in range(FEW_STEP):
+        e[j] = pick(position[j] == <real>i, nothing, value[j])
+
+
+cdef inline void short_rests(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
+                             const real* like) noexcept nogil:
+    """rests_of_step for so few elements that no position has four: the sums of the four positions grow one by one."""
+    cdef real e[FEW_STEP]
+    cdef real sum[4][FEW_STEP]
     cdef Pair rest
     cdef Py_ssize_t i
     cdef int j, k
@@ -48,24 +62,72 @@ cdef inline void rests_of_step(const FewLanes* step, Py_ssize_t n, bint keeps, d
         for j in range(FEW_STEP):
             sum[k][j] = 0
     for i in range(n):
-        x = <const real*>(step.rows + i * step.step)
         k = i & 3
+        exponentials_of_element(step, i, keeps, e, place, logit, like)
         for j in range(FEW_STEP):
-            d[j] = x[j] - max[j]
-        if place != NULL:
-            for j in range(FEW_STEP):
-                logit[j] = pick(place[j] == <real>i, x[j], logit[j])
-        exp_of_lanes(<const real*>d, FEW_STEP, e)
-        if keeps:
-            for j in range(FEW_STEP):
-                to[i * step.results_step + j] = e[j]
-        for j in range(FEW_STEP):
-            sum[k][j] += pick(position[j] == <real>i, nothing, e[j])
+            sum[k][j] += e[j]
     for j in range(FEW_STEP):
         rest = total_of_four(sum[0][j], sum[1][j], sum[2][j], sum[3][j])
         rest = rest_of(rest.high, rest.low, like)
         high[j] = rest.high
         low[j] = rest.low
+
+
+cdef inline void fold_positions(double[16][FEW_STEP] part, double[8][FEW_STEP] part_low, int half, const real* like) noexcept nogil:
+    """One level of the tree: position k + half is added to position k."""
+    cdef Pair sum
+    cdef int j, k
+    for k in range(half):
+        for j in range(FEW_STEP):
+            if real is float:
+                part[k][j] += part[k + half][j]
+            else:
+                sum = two_sum(part[k][j], part[k + half][j])
+                part_low[k][j] = (part_low[k][j] + part_low[k + half][j]) + sum.low
+                part[k][j] = sum.high
+
+
+cdef inline void long_rests(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
+                            const real* like) noexcept nogil:
+    """rests_of_step for up to a group of elements: position by position, then the tree over them."""
+    cdef int width = 4 if n <= SHORT_SUM else 16 if real is float else 8
+    cdef double part[16][FEW_STEP]
+    cdef double part_low[8][FEW_STEP]
+    cdef real e[4][FEW_STEP]
+    cdef Pair rest
+    cdef int half, j, k, q, quarters
+    for k in range(width):
+        quarters = <int>((n - k + width - 1) // width)
+        for q in range(quarters):
+            exponentials_of_element(step, k + q * width, keeps, e[q], place, logit, like)
+        if quarters > 1:
+            for j in range(FEW_STEP):
+                e[0][j] += e[1][j]
+        if quarters > 2:
+            for j in range(FEW_STEP):
+                e[0][j] += e[2][j] + e[3][j] if quarters == 4 else e[2][j]
+        for j in range(FEW_STEP):
+            part[k][j] = e[0][j]
+        if real is double:
+            for j in range(FEW_STEP):
+                part_low[k][j] = 0
+    half = width // 2
+    while half > 0:
+        fold_positions(part, part_low, half, like)
+        half = half // 2
+    for j in range(FEW_STEP):
+        rest = rest_of(part[0][j], 0 if real is float else part_low[0][j], like)
+        high[j] = rest.high
+        low[j] = rest.low
+
+
+cdef inline void rests_of_step(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
+                               const real* like) noexcept nogil:
+    """Each lane's rest, with what exponentials_of_element does besides."""
+    if n <= 12:
+        short_rests(step, n, keeps, high, low, place, logit, like)
+    else:
+        long_rests(step, n, keeps, high, low, place, logit, like)
 
 
 cdef inline void totals_of_step(const double* high, const double* low, double* total, double* inverse, double* log_high,
