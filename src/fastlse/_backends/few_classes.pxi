@@ -21,7 +21,9 @@ cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept n
     if not 1 < job.layout.row.size <= most or job.where.data != NULL or job.few:
         return False
     if job.mode == LOSS:
-        return counts_rows_alike(job) and job.softcap == 0
+        # of more classes not before weights, smoothing and probabilities are served, too: an option costs at most 1.3 times the plain
+        # call at ten classes, which is 1.4 times as fast here
+        return counts_rows_alike(job) and job.softcap == 0 and job.layout.row.size <= 5
     return job.out.data == NULL or job.lse == NULL
 
 
