@@ -14,7 +14,10 @@ import fastlse
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
 # Around the lanes (32, 64), a chunk (4096) and a block (32768, 65536); short rows in several tiles.
-SHAPES = [(131, 1), (131, 3), (70, 10), (300, 33), (40, 64), (20, 65), (9, 257), (7, 1000)]
+SHAPES = [
+    *((131, n) for n in (1, 2, 3, 5, 10, 14, 16, 20, 32)),
+    *((300, 33), (40, 64), (20, 65), (9, 257), (7, 1000)),
+]
 LONG_SHAPES = [(3, 4097), (2, 40_000), (2, 70_001), (1, 140_000)]
 
 # More than the elements that a thread takes at a time (65536), in one row, a few and many.
@@ -110,6 +113,18 @@ class TestOneRow:
                 tuple(part[same] for part in operation(other, extras)),
                 tuple(part[same] for part in whole),
             )
+
+    def test_rows_without_a_finite_maximum(self, backend, operation, dtype):
+        """Among many as alone."""
+        for shape in SHAPES:
+            x, extras = rows_and_extras(*shape, dtype)
+            x[1::5], x[2::5], x[3::5], x[:, 0][4::5] = np.nan, np.inf, -np.inf, np.inf
+            whole = operation(x, extras)
+            parts = [
+                operation(x[i : i + 3], extras.of(slice(i, i + 3))) for i in range(0, len(x), 3)
+            ]
+            joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+            assert_same_bits(joined, whole)
 
     def test_byte_offset(self, backend, operation, dtype):
         for shape in [(5, 10), (20, 10), (3, 100), (1, 5000)]:
