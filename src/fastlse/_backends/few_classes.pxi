@@ -1,7 +1,7 @@
 # Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here from x to the results for
-# as many lanes as registers hold. It serves what has no mask, softmax and log-softmax without their logsumexp, and losses where every
-# row that is kept counts 1. The numbers are those of tiles.pxi, in the same order, and a tile with a row whose maximum is infinite is
-# left to it.
+# as many lanes as registers hold. It serves what has no mask: logsumexp and states, softmax and log-softmax alone, and losses of up to five
+# classes where every row that is kept counts 1. The numbers are those of tiles.pxi, in the same order, and a tile with a row whose
+# maximum is infinite is left to it (ADR 0015).
 
 cdef enum:
     FEW_STEP = 16              # lanes at once: with 8 the chain of dependent operations counts, 32 do not stay in registers
