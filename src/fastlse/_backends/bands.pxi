@@ -97,8 +97,8 @@ cdef void band_maxima(const Job* job, const Band* band, const real* like) noexce
         at += count
 
 
-cdef inline void lane_exp_but(const real* x, const real* shift, const real* position, real at, real nothing, real* e) noexcept nogil:
-    """lane_exp, but nothing where a lane's maximum stands."""
+cdef inline void lane_exp_but(const real* x, const real* shift, const real* position, real at, real* e) noexcept nogil:
+    """lane_exp, but 0 where a lane's maximum stands."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
     cdef real d[16]
@@ -110,12 +110,12 @@ cdef inline void lane_exp_but(const real* x, const real* shift, const real* posi
             d[j] = x[from_lane + j] - shift[from_lane + j]
         exp_of_lanes(<const real*>d, width, value)
         for j in range(width):
-            e[from_lane + j] = pick(position[from_lane + j] == at, nothing, value[j])
+            e[from_lane + j] = pick(position[from_lane + j] == at, <real>0, value[j])
         from_lane += width
 
 
 cdef inline void lane_exp_pair_but(const real* x, const real* y, const real* shift, const real* position, real at_x, real at_y,
-                                   real nothing, real* e_x, real* e_y) noexcept nogil:
+                                   real* e_x, real* e_y) noexcept nogil:
     """lane_exp_but of two classes."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
@@ -129,8 +129,8 @@ cdef inline void lane_exp_pair_but(const real* x, const real* y, const real* shi
             d[width + j] = y[from_lane + j] - shift[from_lane + j]
         exp_of_lanes(<const real*>d, 2 * width, value)
         for j in range(width):
-            e_x[from_lane + j] = pick(position[from_lane + j] == at_x, nothing, value[j])
-            e_y[from_lane + j] = pick(position[from_lane + j] == at_y, nothing, value[width + j])
+            e_x[from_lane + j] = pick(position[from_lane + j] == at_x, <real>0, value[j])
+            e_y[from_lane + j] = pick(position[from_lane + j] == at_y, <real>0, value[width + j])
         from_lane += width
 
 
@@ -140,10 +140,9 @@ cdef inline real* result_of_band(const Band* band, Py_ssize_t at, int tile, cons
 
 
 cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, int quarters, real** e) noexcept nogil:
-    """Those of class `at` and of the next quarters' of its group, into e[0] and on; nothing for a maximum's own."""
+    """Those of class `at` and of the next quarters' of its group, into e[0] and on; 0 for a maximum's own."""
     cdef int lanes = 64 if real is float else 32
     cdef int width = 16 if real is float else 8
-    cdef real nothing = exp_scaled(real_of(-INF_F64, e[0]))
     cdef const real* max = <const real*>band.max + tile * lanes
     cdef const real* position = <const real*>band.position + tile * lanes
     cdef const char* rows = band.x + at * band.x_step + row_of_tile(band, tile, <const real*>max) * <Py_ssize_t>sizeof(real)
@@ -151,10 +150,10 @@ cdef inline void band_exponentials(const Band* band, int tile, Py_ssize_t at, in
     cdef int q = 0
     while q + 2 <= quarters:
         lane_exp_pair_but(<const real*>(rows + q * step), <const real*>(rows + (q + 1) * step), max, position,
-                          <real>(at + q * width), <real>(at + (q + 1) * width), nothing, e[q], e[q + 1])
+                          <real>(at + q * width), <real>(at + (q + 1) * width), e[q], e[q + 1])
         q += 2
     if q < quarters:
-        lane_exp_but(<const real*>(rows + q * step), max, position, <real>(at + q * width), nothing, e[q])
+        lane_exp_but(<const real*>(rows + q * step), max, position, <real>(at + q * width), e[q])
 
 
 cdef inline void fold_of_band(real** quarter, int quarters, real* term) noexcept nogil:

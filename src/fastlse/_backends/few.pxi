@@ -72,7 +72,7 @@ cdef void process_few(const Job* job, Py_ssize_t first, int count, char* scratch
     cdef int lanes = 64 if real is float else 32
     cdef Tile tile
     cdef Ends ends
-    open_tile(job, &tile, first, count, scratch, like)
+    open_tile(job, &tile, first, count, scratch, False, like)
     careful_tile(job, &tile, &ends, like)
     finish_totals(&ends, lanes, like)
     finish_lse(&ends, lanes, like)

@@ -1,7 +1,6 @@
 # Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here from x to the results for
-# as many lanes as registers hold. It serves what has no mask: logsumexp and states, softmax and log-softmax alone, and losses of up to five
-# classes where every row that is kept counts 1. The numbers are those of tiles.pxi, in the same order, and a tile with a row whose
-# maximum is infinite is left to it (ADR 0015).
+# as many lanes as registers hold (few_losses.pxi: a loss's part). It serves what has no mask. The numbers are those of tiles.pxi, in the
+# same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016).
 
 cdef enum:
     FEW_STEP = 16              # lanes at once: with 8 the chain of dependent operations counts, 32 do not stay in registers
@@ -11,27 +10,32 @@ cdef struct FewLanes:          # FEW_STEP lanes of a tile
     Py_ssize_t step
     const void* max            # each lane's
     const void* position
+    const void* pull           # of class probabilities: element i's of the lanes at pull + i LANES
+    const void* slope          # of the softcap likewise; NULL: none
     void* results              # NULL: none
     Py_ssize_t results_step    # in elements
+    LossOptions options
+
+cdef struct FewTotals:         # of each lane: rest, and what totals_of_step makes of it
+    double high[FEW_STEP]
+    double low[FEW_STEP]
+    double total[FEW_STEP]
+    double inverse[FEW_STEP]
+    double log_high[FEW_STEP]
+    double log_low[FEW_STEP]
 
 
 cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept nogil:
     """Whether this kernel serves rows that are worked on side by side."""
     cdef Py_ssize_t most = SHORT_SUM if real is float else 32        # float32: 20 to 33 elements are as fast in tiles.pxi, or faster
-    if not 1 < job.layout.row.size <= most or job.where.data != NULL or job.few:
-        return False
-    if job.mode == LOSS:
-        # of more classes not before weights, smoothing and probabilities are served, too: an option costs at most 1.3 times the plain
-        # call at ten classes, which is 1.4 times as fast here
-        return counts_rows_alike(job) and job.softcap == 0 and job.layout.row.size <= 5
-    return job.out.data == NULL or job.lse == NULL
+    return (1 < job.layout.row.size <= most and job.where.data == NULL and not job.few
+            and (job.mode == LOSS or job.out.data == NULL or job.lse == NULL))
 
 
 cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bint keeps, real* e, const real* place, real* logit,
-                                         const real* like) noexcept nogil:
-    """Those of element i of each lane, nothing for a maximum's own. keeps: they are stored in the results, with the maximum's. The logits
-    of the elements at `place` are picked, unless that is NULL."""
-    cdef real nothing = exp_scaled(real_of(-INF_F64, like))
+                                         real* e_target, const real* like) noexcept nogil:
+    """Those of element i of each lane, 0 for a maximum's own. keeps: they are stored in the results, with the maximum's. The logits
+    and, if they are stored, exponentials of the elements at `place` are picked, unless that is NULL."""
     cdef const real* max = <const real*>step.max
     cdef const real* position = <const real*>step.position
     cdef const real* x = <const real*>(step.rows + i * step.step)
@@ -48,31 +52,65 @@ cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bin
     if keeps:
         for j in range(FEW_STEP):
             to[j] = value[j]
+    if keeps and place != NULL:
+        for j in range(FEW_STEP):
+            e_target[j] = pick(place[j] == <real>i, value[j], e_target[j])
     for j in range(FEW_STEP):
-        e[j] = pick(position[j] == <real>i, nothing, value[j])
+        e[j] = pick(position[j] == <real>i, <real>0, value[j])
 
 
-cdef inline void short_rests(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
-                             const real* like) noexcept nogil:
-    """rests_of_step for so few elements that no position has four: the sums of the four positions grow one by one."""
+cdef inline void terms_of_element(const Job* job, const FewLanes* step, Py_ssize_t i, Terms terms, real* term, real* own,
+                                  const real* like) noexcept nogil:
+    """Those of element i of each lane for sums of other things than exponentials. Of class probabilities the maximum's own is picked, and
+    its term 0."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* max = <const real*>step.max
+    cdef const real* position = <const real*>step.position
+    cdef const real* pull = <const real*>step.pull + i * lanes
+    cdef const real* x = <const real*>(step.rows + i * step.step)
+    cdef const real* weight = <const real*>job.weight
+    cdef real weight_here
+    cdef int j
+    if terms == PULLS:
+        for j in range(FEW_STEP):
+            own[j] = pick(position[j] == <real>i, pull[j], own[j])
+        for j in range(FEW_STEP):
+            term[j] = pick(position[j] == <real>i, <real>0, pull[j])
+    elif has_probabilities(job):
+        for j in range(FEW_STEP):
+            term[j] = deficit_of(x[j], max[j], pull[j])
+    elif weight != NULL:
+        weight_here = weight[i]
+        for j in range(FEW_STEP):
+            term[j] = deficit_of(x[j], max[j], weight_here)
+    else:
+        for j in range(FEW_STEP):
+            term[j] = max[j] - x[j]
+
+
+cdef inline void sums_one_by_one(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low,
+                                 const real* place, real* logit, real* e_target, const real* like) noexcept nogil:
+    """sums_of_step for so few elements that no position has four: the sums of the four positions grow one by one."""
     cdef real e[FEW_STEP]
     cdef real sum[4][FEW_STEP]
-    cdef Pair rest
+    cdef Pair total
     cdef Py_ssize_t i
     cdef int j, k
     for k in range(4):
         for j in range(FEW_STEP):
             sum[k][j] = 0
-    for i in range(n):
+    for i in range(job.layout.row.size):
         k = i & 3
-        exponentials_of_element(step, i, keeps, e, place, logit, like)
+        if terms == EXPONENTIALS:
+            exponentials_of_element(step, i, keeps, e, place, logit, e_target, like)
+        else:
+            terms_of_element(job, step, i, terms, e, logit, like)
         for j in range(FEW_STEP):
             sum[k][j] += e[j]
     for j in range(FEW_STEP):
-        rest = total_of_four(sum[0][j], sum[1][j], sum[2][j], sum[3][j])
-        rest = rest_of(rest.high, rest.low, like)
-        high[j] = rest.high
-        low[j] = rest.low
+        total = total_of_four(sum[0][j], sum[1][j], sum[2][j], sum[3][j])
+        high[j] = total.high
+        low[j] = total.low
 
 
 cdef inline void fold_positions(double[16][FEW_STEP] part, double[8][FEW_STEP] part_low, int half, const real* like) noexcept nogil:
@@ -89,19 +127,22 @@ cdef inline void fold_positions(double[16][FEW_STEP] part, double[8][FEW_STEP] p
                 part[k][j] = sum.high
 
 
-cdef inline void long_rests(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
-                            const real* like) noexcept nogil:
-    """rests_of_step for up to a group of elements: position by position, then the tree over them."""
+cdef inline void sums_by_position(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low,
+                                  const real* place, real* logit, real* e_target, const real* like) noexcept nogil:
+    """sums_of_step for up to a group of elements: position by position, then the tree over them."""
+    cdef Py_ssize_t n = job.layout.row.size
     cdef int width = 4 if n <= SHORT_SUM else 16 if real is float else 8
     cdef double part[16][FEW_STEP]
     cdef double part_low[8][FEW_STEP]
     cdef real e[4][FEW_STEP]
-    cdef Pair rest
     cdef int half, j, k, q, quarters
     for k in range(width):
         quarters = <int>((n - k + width - 1) // width)
         for q in range(quarters):
-            exponentials_of_element(step, k + q * width, keeps, e[q], place, logit, like)
+            if terms == EXPONENTIALS:
+                exponentials_of_element(step, k + q * width, keeps, e[q], place, logit, e_target, like)
+            else:
+                terms_of_element(job, step, k + q * width, terms, e[q], logit, like)
         if quarters > 1:
             for j in range(FEW_STEP):
                 e[0][j] += e[1][j]
@@ -118,36 +159,98 @@ cdef inline void long_rests(const FewLanes* step, Py_ssize_t n, bint keeps, doub
         fold_positions(part, part_low, half, like)
         half = half // 2
     for j in range(FEW_STEP):
-        rest = rest_of(part[0][j], 0 if real is float else part_low[0][j], like)
+        high[j] = part[0][j]
+        low[j] = 0 if real is float else part_low[0][j]
+
+
+cdef inline void sums_of_step(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low, const real* place,
+                              real* logit, real* e_target, const real* like) noexcept nogil:
+    """Each lane's sum of `terms`, a literal; of exponentials with what exponentials_of_element does besides."""
+    if job.layout.row.size <= 12:
+        sums_one_by_one(job, step, terms, keeps, high, low, place, logit, e_target, like)
+    else:
+        sums_by_position(job, step, terms, keeps, high, low, place, logit, e_target, like)
+
+
+cdef inline void sums_of_others(const Job* job, const FewLanes* step, bint keeps, double* high, double* low, const real* place, real* logit,
+                                real* e_target, const real* like) noexcept nogil:
+    """sums_of_step for two or three elements, by the exponentials of those that are not the maximum: one number, or two in any order."""
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef real one = exp_scaled(real_of(0, like))
+    cdef const real* max = <const real*>step.max
+    cdef const real* position = <const real*>step.position
+    cdef real* to = <real*>step.results
+    cdef const real* x
+    cdef const real* next
+    cdef const real* before
+    cdef const real* behind
+    cdef real d[FEW_STEP]
+    cdef real e[2][FEW_STEP]
+    cdef real value[FEW_STEP]
+    cdef Pair total
+    cdef Py_ssize_t i
+    cdef int j
+    for i in range(n - 1):
+        x = <const real*>(step.rows + i * step.step)
+        next = <const real*>(step.rows + (i + 1) * step.step)
+        for j in range(FEW_STEP):
+            d[j] = pick(position[j] <= <real>i, next[j], x[j]) - max[j]
+        exp_of_lanes(<const real*>d, FEW_STEP, e[i])
+    if place != NULL:
+        for i in range(n):
+            x = <const real*>(step.rows + i * step.step)
+            for j in range(FEW_STEP):
+                logit[j] = pick(place[j] == <real>i, x[j], logit[j])
+    for j in range(FEW_STEP):
+        total = total_of_four(e[0][j], 0, e[1][j] if n == 3 else 0, 0)
+        high[j] = total.high
+        low[j] = total.low
+    if not keeps:
+        return
+    for i in range(n):
+        before = e[i - 1 if i > 0 else 0]
+        behind = e[i if i < n - 1 else 0]
+        for j in range(FEW_STEP):
+            value[j] = pick(position[j] < <real>i, before[j], behind[j])
+        for j in range(FEW_STEP):
+            value[j] = pick(position[j] == <real>i, one, value[j])
+        if place != NULL:
+            for j in range(FEW_STEP):
+                e_target[j] = pick(place[j] == <real>i, value[j], e_target[j])
+        for j in range(FEW_STEP):
+            to[j] = value[j]
+        to += step.results_step
+
+
+cdef inline void rests_of_step(const Job* job, const FewLanes* step, bint keeps, double* high, double* low, const real* place, real* logit,
+                               real* e_target, const real* like) noexcept nogil:
+    cdef Pair rest
+    cdef int j
+    if job.layout.row.size <= 3:
+        sums_of_others(job, step, keeps, high, low, place, logit, e_target, like)
+    else:
+        sums_of_step(job, step, EXPONENTIALS, keeps, high, low, place, logit, e_target, like)
+    for j in range(FEW_STEP):
+        rest = rest_of(high[j], low[j], like)
         high[j] = rest.high
         low[j] = rest.low
 
 
-cdef inline void rests_of_step(const FewLanes* step, Py_ssize_t n, bint keeps, double* high, double* low, const real* place, real* logit,
-                               const real* like) noexcept nogil:
-    """Each lane's rest, with what exponentials_of_element does besides."""
-    if n <= 12:
-        short_rests(step, n, keeps, high, low, place, logit, like)
-    else:
-        long_rests(step, n, keeps, high, low, place, logit, like)
-
-
-cdef inline void totals_of_step(const double* high, const double* low, double* total, double* inverse, double* log_high,
-                                double* log_low, const real* like) noexcept nogil:
-    cdef Total of_lane
+cdef inline void totals_of_step(FewTotals* totals, const real* like) noexcept nogil:
+    cdef Total total
     cdef int j
     for j in range(FEW_STEP):
         if real is float:
-            of_lane = total_of_f32(high[j])
+            total = total_of_f32(totals.high[j])
         else:
-            of_lane = total_of_f64(high[j], low[j])
-        total[j] = of_lane.value
-        inverse[j] = of_lane.inverse
-        log_high[j] = of_lane.log.high
-        log_low[j] = of_lane.log.low
+            total = total_of_f64(totals.high[j], totals.low[j])
+        totals.total[j] = total.value
+        totals.inverse[j] = total.inverse
+        totals.log_high[j] = total.log.high
+        totals.log_low[j] = total.log.low
 
 
-cdef inline void softmax_of_step(const FewLanes* step, Py_ssize_t n, const real* like) noexcept nogil:
+cdef inline void softmax_of_step(const Job* job, const FewLanes* step, const real* like) noexcept nogil:
     cdef double high[FEW_STEP]
     cdef double low[FEW_STEP]
     cdef real scale[FEW_STEP]
@@ -156,94 +259,44 @@ cdef inline void softmax_of_step(const FewLanes* step, Py_ssize_t n, const real*
     cdef Total total
     cdef Py_ssize_t i
     cdef int j
-    rests_of_step(step, n, True, high, low, <const real*>NULL, <real*>NULL, like)
+    rests_of_step(job, step, True, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
     for j in range(FEW_STEP):
         total = total_alone(high[j], low[j], like)
         scale[j] = real_of(total.inverse, like)
         floor[j] = real_of(total.value * (smallest(like) / unscale(like)), like)
-    for i in range(n):
+    for i in range(job.layout.row.size):
         for j in range(FEW_STEP):
             to[j] = scaled(to[j], scale[j], floor[j])
         to += step.results_step
 
 
-cdef inline void log_softmax_of_step(const FewLanes* step, Py_ssize_t n, const real* like) noexcept nogil:
-    cdef double high[FEW_STEP]
-    cdef double low[FEW_STEP]
-    cdef double total[FEW_STEP]
-    cdef double inverse[FEW_STEP]
-    cdef double log_high[FEW_STEP]
-    cdef double log_low[FEW_STEP]
+cdef inline void log_softmax_of_step(const Job* job, const FewLanes* step, const real* like) noexcept nogil:
+    cdef FewTotals totals
     cdef real log_total[FEW_STEP]
     cdef const real* max = <const real*>step.max
     cdef const real* x
     cdef real* to = <real*>step.results
     cdef Py_ssize_t i
     cdef int j
-    rests_of_step(step, n, False, high, low, <const real*>NULL, <real*>NULL, like)
-    totals_of_step(<const double*>high, <const double*>low, total, inverse, log_high, log_low, like)
+    rests_of_step(job, step, False, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+    totals_of_step(&totals, like)
     for j in range(FEW_STEP):
-        log_total[j] = real_of(log_high[j], like)
-    for i in range(n):
+        log_total[j] = real_of(totals.log_high[j], like)
+    for i in range(job.layout.row.size):
         x = <const real*>(step.rows + i * step.step)
         for j in range(FEW_STEP):
             to[j] = (x[j] - max[j]) - log_total[j]
         to += step.results_step
 
 
-cdef inline void losses_of_step(const Job* job, const FewLanes* step, const int64_t* target, double* loss, const real* like) noexcept nogil:
-    """The losses and, unless there are no results, their gradients."""
-    cdef double least_product = smallest(like) / unscale(like) / fabs(job.grad_scale)
-    cdef Py_ssize_t n = job.layout.row.size
-    cdef real place[FEW_STEP]
-    cdef real logit[FEW_STEP]
-    cdef real d[FEW_STEP]
-    cdef real e[FEW_STEP]
-    cdef double kept[FEW_STEP]
-    cdef double high[FEW_STEP]
-    cdef double low[FEW_STEP]
-    cdef double total[FEW_STEP]
-    cdef double inverse[FEW_STEP]
-    cdef double log_high[FEW_STEP]
-    cdef double log_low[FEW_STEP]
-    cdef real scale[FEW_STEP]
-    cdef real floor[FEW_STEP]
-    cdef real entry[FEW_STEP]
-    cdef const real* max = <const real*>step.max
-    cdef real* to = <real*>step.results
-    cdef Total of_lane
-    cdef Gradient gradient
-    cdef double value
-    cdef Py_ssize_t i
-    cdef int j
-    for j in range(FEW_STEP):
-        place[j] = <real><int>target[j]          # as in lane_places
-        logit[j] = 0
-    for j in range(FEW_STEP):
-        kept[j] = 0 if target[j] == job.ignore_index else 1
-    rests_of_step(step, n, to != NULL, high, low, <const real*>place, logit, like)
-    if to != NULL:
-        for j in range(FEW_STEP):
-            d[j] = logit[j] - max[j]
-        for j in range(FEW_STEP):
-            e[j] = exp_scaled(d[j])
-    totals_of_step(<const double*>high, <const double*>low, total, inverse, log_high, log_low, like)
-    for j in range(FEW_STEP):
-        value = likelihood_of(max[j], logit[j], log_high[j], log_low[j], like)
-        loss[j] = pick(kept[j] != 0, value, 0.0)
-    if to == NULL:
-        return
-    for j in range(FEW_STEP):
-        of_lane.value = total[j]
-        of_lane.inverse = 1 / total[j] if real is float else inverse[j]
-        gradient = gradient_of_target(of_lane, high[j], low[j], e[j] * unscale(like), job.grad_scale, least_product, kept[j] == 0, 0, like)
-        scale[j] = real_of(gradient.scale, like)
-        floor[j] = real_of(gradient.floor, like)
-        entry[j] = real_of(gradient.entry, like)
-    for i in range(n):
-        for j in range(FEW_STEP):
-            to[j] = pick(place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]))
-        to += step.results_step
+cdef inline bint is_finite(const real* x, const real* like) noexcept nogil:
+    """Whether LANES numbers are."""
+    cdef int lanes = 64 if real is float else 32
+    cdef int not_finite = 0
+    cdef int lane
+    for lane in range(lanes):
+        not_finite |= x[lane] - x[lane] != 0
+    return not not_finite
 
 
 cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
@@ -255,42 +308,52 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     cdef real max[64]
     cdef real position[64]
     cdef real* results = NULL
+    cdef void (*losses_of_step)(const Job*, const FewLanes*, Py_ssize_t, double*, const real*) noexcept nogil
     cdef bint gives_sums = job.mode == LSE or job.mode == STATE
-    cdef int not_finite = 0
     cdef int lane
     if count < lanes:
         process_tile(job, first, count, scratch, sums, like)
         return
-    open_tile(job, &tile, first, count, scratch, like)
+    open_tile(job, &tile, first, count, scratch, False, like)
     if job.out_ahead != 0 and is_matrix(job, &job.out):
         prefetch_rows(&job.out, job.out.data + tile.out_offset[0], lanes)
     tile_max(job, &tile, 0, n, max, position)
-    for lane in range(lanes):
-        not_finite |= max[lane] - max[lane] != 0
-    if not_finite:
+    if not is_finite(<const real*>max, like):
         process_tile(job, first, count, scratch, sums, like)
         return
     step.rows = tile_rows_at(job, &tile, 0, n, &step.step, like)
+    step.options = loss_options(job)
+    step.pull = tile.pull_scratch
+    step.slope = tile.slope_scratch if job.softcap > 0 else NULL
     step.results_step = lanes
     if tile.out_adjacent:
         results = <real*>(job.out.data + tile.out_offset[0])
         step.results_step = run_stride(&job.layout.row, job.out.row_stride) // <Py_ssize_t>sizeof(real)
     elif job.out.data != NULL:
         results = <real*>tile.out_scratch
+    if has_probabilities(job):
+        gather_pulls(job, &tile, like)
+        losses_of_step = losses_by_probabilities
+    elif not pulls_targets_only(job):
+        losses_of_step = smoothed_losses if has_no_weights(job) else smoothed_weighted_losses
+    else:
+        losses_of_step = plain_losses if has_no_weights(job) else weighted_losses
     lane = 0
     while lane < lanes:
         step.max = max + lane
         step.position = position + lane
         step.results = results + lane if results != NULL else NULL
         if gives_sums:
-            rests_of_step(&step, n, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, like)
+            rests_of_step(job, &step, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL, like)
         elif job.mode == SOFTMAX:
-            softmax_of_step(&step, n, like)
+            softmax_of_step(job, &step, like)
         elif job.mode == LOG_SOFTMAX:
-            log_softmax_of_step(&step, n, like)
+            log_softmax_of_step(job, &step, like)
         else:
-            losses_of_step(job, &step, job.target + first + lane, &ends.value[lane], like)
+            losses_of_step(job, &step, first + lane, &ends.value[lane], like)
         step.rows += FEW_STEP * sizeof(real)
+        step.pull = <const real*>step.pull + FEW_STEP
+        step.slope = <const real*>step.slope + FEW_STEP if step.slope != NULL else NULL
         lane += FEW_STEP
     if gives_sums:
         for lane in range(lanes):
@@ -300,4 +363,4 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     if gives_sums or job.mode == LOSS:
         store_values(job, <const Ends*>&ends, first, count, sums, like)
     if results != NULL:
-        close_tile(job, <const Tile*>&tile, <const Ends*>&ends, results, step.results_step, 0, n)
+        close_tile(job, <const Tile*>&tile, <const Ends*>&ends, results, step.results_step, 0, n, False)

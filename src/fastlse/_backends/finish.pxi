@@ -264,7 +264,6 @@ cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, c
     """What a loss needs to know of `count` rows, the logits apart: those are 0."""
     cdef const real* weight = <const real*>job.weight
     cdef const int64_t* target = job.target + first if job.target != NULL else NULL
-    cdef const double* sample_weight = job.sample_weight + first if job.sample_weight != NULL else NULL
     cdef int lane
     if counts_rows_alike(job):           # whose weights nobody reads
         for lane in range(count):
@@ -277,9 +276,9 @@ cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, c
         ends.target[lane] = -1
         ends.row_weight[lane] = 1
         ends.class_weight[lane] = 1
-    if sample_weight != NULL:
+    if are_given(job.sample_weight):
         for lane in range(count):
-            ends.row_weight[lane] = sample_weight[lane]
+            ends.row_weight[lane] = weight_at(job.sample_weight, first + lane)
     if target != NULL:
         for lane in range(count):
             ends.row_weight[lane] = 0 if target[lane] == job.ignore_index else ends.row_weight[lane]
@@ -302,14 +301,52 @@ cdef void open_losses(const Job* job, Ends* ends, Py_ssize_t first, int count, c
             ends.class_weight[lane] = 0
 
 
-cdef inline double pull_scale(const Job* job) noexcept nogil:
-    """What the pulls count: the classes' weights share the smoothing, probabilities have it in them."""
-    return 1 if has_probabilities(job) else job.smoothing / job.layout.row.size
+cdef struct LossOptions:     # of a job: as its fields they might change at every store
+    double pull_scale        # what the pulls count: the classes' weights share the smoothing, probabilities have it in them
+    double smoothing
+    double z_loss
+    double grad_scale
+
+cdef struct LossRow:         # as in Ends
+    double max
+    double class_weight
+    double row_weight
+    double kept
+    double deficit
+    double mass
+    double own
+    double others
 
 
-cdef inline double log_sum(const Ends* ends, int lane) noexcept nogil:
-    """logsumexp, which the z-loss squares."""
-    return ends.max[lane] + (ends.log_high[lane] + ends.log_low[lane])
+cdef inline LossOptions loss_options(const Job* job) noexcept nogil:
+    cdef LossOptions options
+    options.pull_scale = 1 if has_probabilities(job) else job.smoothing / job.layout.row.size
+    options.smoothing = job.smoothing
+    options.z_loss = job.z_loss
+    options.grad_scale = job.grad_scale
+    return options
+
+
+cdef inline LossRow loss_row(const Ends* ends, int lane) noexcept nogil:
+    cdef LossRow row
+    row.max = ends.max[lane]
+    row.class_weight = ends.class_weight[lane]
+    row.row_weight = ends.row_weight[lane]
+    row.kept = ends.kept[lane]
+    row.deficit = ends.deficit[lane]
+    row.mass = ends.mass[lane]
+    row.own = ends.own[lane]
+    row.others = ends.others[lane]
+    return row
+
+
+cdef inline Total loss_total(const Ends* ends, int lane) noexcept nogil:
+    cdef Total total
+    total.value = ends.total[lane]
+    total.inverse = ends.inverse[lane]
+    total.log.high = ends.log_high[lane]
+    total.log.low = ends.log_low[lane]
+    return total
 
 
 cdef inline double likelihood_of(double max, double logit, double log_high, double log_low, const real* like) noexcept nogil:
@@ -329,76 +366,106 @@ cdef inline void finish_likelihoods(Ends* ends, int count, const real* like) noe
         ends.value[lane] = likelihood_of(ends.max[lane], ends.logit[lane], ends.log_high[lane], ends.log_low[lane], like)
 
 
-cdef inline void finish_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+cdef inline double weighted_likelihood(double class_weight, double likelihood, double log_high, double max) noexcept nogil:
+    """A weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum."""
+    return class_weight * (pick(class_weight == 0, log_high, likelihood) + (max - max))
+
+
+cdef inline double loss_of(LossOptions options, LossRow row, Total total, double likelihood) noexcept nogil:
     """loss = row_weight [(1 - eps) w_t (lse - x_t) + scale (sum of pull (lse - x)) + z lse^2], lse - x = (max - x) + log(1 + rest)."""
-    cdef double likelihood, spread, loss
-    cdef double scale = pull_scale(job)
-    cdef double smoothing = job.smoothing
-    cdef double z_loss = job.z_loss
+    cdef double log_sum = row.max + (total.log.high + total.log.low)
+    # where they have nothing to say these terms are exact zeros
+    cdef double spread = options.pull_scale * (row.deficit + row.mass * (total.log.high + total.log.low))
+    cdef double loss = weighted_likelihood(row.class_weight, likelihood, total.log.high, row.max)
+    loss = (1 - options.smoothing) * loss + spread + options.z_loss * log_sum * log_sum
+    return pick(row.kept != 0, row.row_weight * loss, 0.0)
+
+
+cdef inline void finish_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
+    cdef LossOptions options = loss_options(job)
     cdef int lane
     finish_likelihoods(ends, count, like)
     for lane in range(count):
-        # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
-        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
-        loss = ends.class_weight[lane] * likelihood
-        # without branches, or the loop does not vectorise; where they have nothing to say these terms are exact zeros
-        spread = scale * (ends.deficit[lane] + ends.mass[lane] * (ends.log_high[lane] + ends.log_low[lane]))
-        loss = (1 - smoothing) * loss + spread + z_loss * log_sum(<const Ends*>ends, lane) * log_sum(<const Ends*>ends, lane)
-        ends.value[lane] = ends.row_weight[lane] * loss if ends.kept[lane] != 0 else 0
+        ends.value[lane] = loss_of(options, loss_row(<const Ends*>ends, lane), loss_total(<const Ends*>ends, lane), ends.value[lane])
 
 
 cdef inline void finish_target_exponentials(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """exp(x_t - max), in the place of what will be written there; of class probabilities the own class is the maximum's."""
+    cdef real d[16]
+    cdef real e[16]
+    cdef int at = 0
     cdef int lane
     if has_probabilities(job):
         for lane in range(count):
             ends.target_entry[lane] = 1
         return
-    for lane in range(count):
-        ends.target_entry[lane] = exp_scaled(real_of(ends.logit[lane], like) - real_of(ends.shift[lane], like)) * unscale(like)
+    while at < count:          # the lanes' function, as for the elements, 16 at a time
+        for lane in range(16):
+            d[lane] = real_of(ends.logit[at + lane], like) - real_of(ends.shift[at + lane], like) if at + lane < count else 0
+        exp_of_lanes(<const real*>d, 16, e)
+        for lane in range(16):
+            ends.target_entry[at + lane] = e[lane] * unscale(like)
+        at += 16
+
+
+cdef struct Gradient:        # as in Ends
+    double scale
+    double floor
+    double offset
+    double entry
+
+
+cdef inline bint is_zero(const Ends* ends, int lane) noexcept nogil:
+    """Whether a row's gradient is: an ignored one, and one of nothing but -inf."""
+    return (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
+
+
+cdef inline Gradient gradient_of(LossOptions options, LossRow row, Total total, double high, double low, double e_target,
+                                 bint zero, double not_a_number, const real* like) noexcept nogil:
+    """d loss / d x_c = row_scale [(A + z') p_c - (1 - eps) w_t (c == t) - scale pull_c], A = (1 - eps) w_t + scale mass, z' = 2 z lse."""
+    cdef Gradient gradient
+    cdef double row_scale = row.row_weight * options.grad_scale
+    cdef double mass = (1 - options.smoothing) * row.class_weight + options.pull_scale * row.mass
+    cdef double steepness = 2 * options.z_loss * (row.max + (total.log.high + total.log.low))       # z lse^2
+    cdef double height = mass + steepness
+    # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
+    cdef double others_share = (((1 - e_target) + high) + low) * total.inverse
+    cdef double own_share = e_target * total.inverse
+    cdef double others_pull = options.pull_scale * row.others
+    cdef double own = (1 - options.smoothing) * row.class_weight + options.pull_scale * row.own
+    # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
+    cdef double entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
+    # never so low, with great weights, that what exp_scaled makes of -inf passes
+    cdef double floor = total.value * (smallest(like) / unscale(like)) / fabs(row_scale * height)
+    entry = row_scale * (entry + steepness * own_share)
+    entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
+    gradient.entry = pick(zero, 0.0, entry)
+    gradient.scale = pick(zero, 0.0, total.inverse * (row_scale * height) + not_a_number)
+    gradient.floor = pick(zero, NAN_F64, pick(floor > 2 * smallest(like), floor, 2 * smallest(like)))
+    gradient.offset = pick(zero, 0.0, row_scale * options.pull_scale)
+    return gradient
 
 
 cdef inline void finish_gradient(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
-    """d loss / d x_c = row_scale [(A + z') p_c - (1 - eps) w_t (c == t) - scale pull_c], A = (1 - eps) w_t + scale mass, z' = 2 z lse."""
-    cdef double scale = pull_scale(job)
-    cdef double smoothing = job.smoothing
-    cdef double z_loss = job.z_loss
-    cdef double grad_scale = job.grad_scale
-    cdef double row_scale, height, mass, own, steepness, own_share, others_pull, others_share, e_target, entry, floor, not_a_number
-    cdef bint zero
+    cdef LossOptions options = loss_options(job)
+    cdef Gradient gradient
     cdef int lane
     for lane in range(count):
         ends.shift[lane] = finite_or_zero(ends.max[lane])
     finish_target_exponentials(job, ends, count, like)
     for lane in range(count):
-        row_scale = ends.row_weight[lane] * grad_scale
-        mass = (1 - smoothing) * ends.class_weight[lane] + scale * ends.mass[lane]
-        steepness = 2 * z_loss * log_sum(<const Ends*>ends, lane)
-        height = mass + steepness
-        not_a_number = ends.max[lane] - ends.max[lane]
-        # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
-        e_target = ends.target_entry[lane]
-        others_share = (((1 - e_target) + ends.high[lane]) + ends.low[lane]) * ends.inverse[lane]
-        own_share = e_target * ends.inverse[lane]
-        others_pull = scale * ends.others[lane]
-        own = (1 - smoothing) * ends.class_weight[lane] + scale * ends.own[lane]
-        # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
-        entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
-        entry = row_scale * (entry + steepness * own_share)
-        entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
-        # an ignored row is zero, as is one of nothing but -inf
-        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
-        ends.scale[lane] = 0 if zero else ends.inverse[lane] * (row_scale * height) + not_a_number
-        # never so low, with great weights, that what exp_scaled makes of -inf passes
-        floor = ends.total[lane] * (smallest(like) / unscale(like)) / fabs(row_scale * height)
-        ends.floor[lane] = NAN_F64 if zero else pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
-        ends.offset[lane] = 0 if zero else row_scale * scale
-        ends.target_entry[lane] = 0 if zero else entry
+        gradient = gradient_of(options, loss_row(<const Ends*>ends, lane), loss_total(<const Ends*>ends, lane), ends.high[lane],
+                               ends.low[lane], ends.target_entry[lane], is_zero(<const Ends*>ends, lane), ends.max[lane] - ends.max[lane],
+                               like)
+        ends.scale[lane] = gradient.scale
+        ends.floor[lane] = gradient.floor
+        ends.offset[lane] = gradient.offset
+        ends.target_entry[lane] = gradient.entry
 
 
 cdef inline void finish_target_loss(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:
     """finish_loss where only the targets pull: row_weight w_t (lse - x_t)."""
-    cdef double likelihood
+    cdef double loss
     cdef int lane
     finish_likelihoods(ends, count, like)
     if counts_rows_alike(job):
@@ -406,15 +473,8 @@ cdef inline void finish_target_loss(const Job* job, Ends* ends, int count, const
             ends.value[lane] = pick(ends.kept[lane] != 0, ends.value[lane] + (ends.max[lane] - ends.max[lane]), 0.0)
         return
     for lane in range(count):
-        # a weight of 0 drops the class, even where its logit is -inf; NaN for a row without a finite maximum
-        likelihood = pick(ends.class_weight[lane] == 0, ends.log_high[lane], ends.value[lane]) + (ends.max[lane] - ends.max[lane])
-        ends.value[lane] = pick(ends.kept[lane] != 0, ends.row_weight[lane] * (ends.class_weight[lane] * likelihood), 0.0)
-
-
-cdef struct Gradient:        # as in Ends
-    double scale
-    double floor
-    double entry
+        loss = weighted_likelihood(ends.class_weight[lane], ends.value[lane], ends.log_high[lane], ends.max[lane])
+        ends.value[lane] = pick(ends.kept[lane] != 0, ends.row_weight[lane] * loss, 0.0)
 
 
 cdef inline Gradient gradient_of_target(Total total, double high, double low, double e_target, double height, double floor, bint zero,
@@ -426,6 +486,7 @@ cdef inline Gradient gradient_of_target(Total total, double high, double low, do
     entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
     gradient.entry = pick(zero, 0.0, entry)
     gradient.scale = pick(zero, 0.0, total.inverse * height + not_a_number)
+    gradient.offset = 0
     # never so low, with great weights, that what exp_scaled makes of -inf passes
     floor = total.value * floor
     floor = pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
@@ -448,8 +509,7 @@ cdef inline void target_gradients(const Job* job, Ends* ends, int count, const d
     for lane in range(count):
         total.value = ends.total[lane]
         total.inverse = ends.inverse[lane]
-        # an ignored row is zero, as is one of nothing but -inf
-        zero = (ends.kept[lane] == 0) | ((ends.max[lane] == -INF_F64) & (ends.high[lane] < 1))
+        zero = is_zero(<const Ends*>ends, lane)
         gradient = gradient_of_target(total, ends.high[lane], ends.low[lane], ends.target_entry[lane], height[step * lane],
                                       least_product if step == 0 else least_product / fabs(height[step * lane]), zero,
                                       ends.max[lane] - ends.max[lane], like)

@@ -7,6 +7,10 @@ cdef enum Mode:
     LOSS
     STATE
 
+cdef struct Weights:       # one number for each row or class, of either type; neither: ones
+    const float* f32
+    const double* f64
+
 cdef struct Job:
     Mode mode
     Layout layout
@@ -19,7 +23,7 @@ cdef struct Job:
     void* loss
     const int64_t* target
     const void* weight
-    const double* sample_weight
+    Weights sample_weight
     int64_t ignore_index
     double smoothing
     double weight_total    # the sum of the class weights
@@ -44,6 +48,16 @@ cdef struct Job:
     Py_ssize_t scratch_size
 
 
+cdef inline bint are_given(Weights weights) noexcept nogil:
+    return weights.f32 != NULL or weights.f64 != NULL
+
+
+cdef inline double weight_at(Weights weights, Py_ssize_t i) noexcept nogil:
+    if weights.f32 != NULL:
+        return weights.f32[i]
+    return weights.f64[i] if weights.f64 != NULL else 1
+
+
 cdef inline bint has_probabilities(const Job* job) noexcept nogil:
     return job.mode == LOSS and job.factor.data != NULL
 
@@ -58,6 +72,11 @@ cdef inline bint pulls_targets_only(const Job* job) noexcept nogil:
     return job.smoothing == 0 and job.z_loss == 0 and job.factor.data == NULL
 
 
+cdef inline bint has_no_weights(const Job* job) noexcept nogil:
+    """Whether every row that is not ignored counts as much as the next, and every class."""
+    return job.weight == NULL and not are_given(job.sample_weight) and job.target != NULL
+
+
 cdef inline bint counts_rows_alike(const Job* job) noexcept nogil:
     """Whether every row that is not ignored counts 1."""
-    return job.weight == NULL and job.sample_weight == NULL and job.target != NULL and pulls_targets_only(job)
+    return has_no_weights(job) and pulls_targets_only(job)

@@ -2,7 +2,7 @@
 #
 # In reading order: simd_math (one element), registers (what crosses lanes), sums (the order of summation), lanes (one contiguous run)
 # and maxima, layout (strides), job (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and
-# tiles (the two kernels), few and few_classes (tiles of rows of few elements), bands (tiles side by side), weighted (logsumexp with
+# tiles (the two kernels), few, few_classes and few_losses (tiles of few elements), bands (tiles side by side), weighted (logsumexp with
 # factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and loss_calls (the fast lane),
 # states (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
 
@@ -28,6 +28,7 @@ include "tile_lanes.pxi"
 include "tiles.pxi"
 include "few.pxi"
 include "few_classes.pxi"
+include "few_losses.pxi"
 include "bands.pxi"
 include "weighted.pxi"
 include "describe.pxi"
@@ -196,11 +197,6 @@ def log_softmax(cnp.ndarray x, int n_reduced, cnp.ndarray out, where, int n_thre
     run_for(&job, x, n_threads)
 
 
-cdef struct Weights:    # one number for each class, of either type; neither: ones
-    const float* f32
-    const double* f64
-
-
 cdef Weights weights_of(object weight):
     cdef Weights weights
     weights.f32 = NULL
@@ -212,16 +208,10 @@ cdef Weights weights_of(object weight):
     return weights
 
 
-cdef inline double weight_at(Weights weights, Py_ssize_t i) noexcept nogil:
-    if weights.f32 != NULL:
-        return weights.f32[i]
-    return weights.f64[i] if weights.f64 != NULL else 1
-
-
 cdef double total_weight(Weights weights, Py_ssize_t n_classes) noexcept nogil:
     cdef Pair sum
     cdef Py_ssize_t i
-    if weights.f32 == NULL and weights.f64 == NULL:
+    if not are_given(weights):
         return n_classes
     sum.high = 0
     sum.low = 0
@@ -251,7 +241,7 @@ cdef Py_ssize_t first_invalid(const int64_t* target, Py_ssize_t n_rows, Py_ssize
     return -1
 
 
-cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, Weights weights, const double* sample_weight,
+cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, Weights weights, Weights sample_weight,
                         int64_t ignore_index) noexcept nogil:
     """What the mean divides by; NaN if there is a target that is no class."""
     cdef Py_ssize_t row
@@ -260,12 +250,12 @@ cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_c
     cdef double row_weight
     if kept < 0:
         return NAN_F64
-    if weights.f32 == NULL and weights.f64 == NULL and sample_weight == NULL:
+    if not (are_given(weights) or are_given(sample_weight)):
         return kept
     sum.high = 0
     sum.low = 0
     for row in range(n_rows):
-        row_weight = sample_weight[row] if sample_weight != NULL else 1
+        row_weight = weight_at(sample_weight, row)
         if target[row] != ignore_index and row_weight != 0:
             add_to(&sum, row_weight * weight_at(weights, target[row]))
     return settle(sum)
@@ -275,11 +265,9 @@ def check_target(cnp.ndarray target, Py_ssize_t n_classes, weight, sample_weight
     cdef const int64_t* targets = <const int64_t*>cnp.PyArray_DATA(target)
     cdef Py_ssize_t n_rows = cnp.PyArray_SIZE(target)
     cdef Weights weights = weights_of(weight)
-    cdef const double* row_weights = NULL
+    cdef Weights row_weights = weights_of(sample_weight)
     cdef Py_ssize_t invalid
     cdef double kept = 0
-    if sample_weight is not None:
-        row_weights = <const double*>cnp.PyArray_DATA(sample_weight)
     with nogil:
         kept = kept_weight(targets, n_rows, n_classes, weights, row_weights, ignore_index)
         invalid = first_invalid(targets, n_rows, n_classes, ignore_index) if kept != kept else -1
@@ -296,8 +284,7 @@ def cross_entropy(cnp.ndarray logits, target, probabilities, loss, grad, weight,
         job.loss = cnp.PyArray_DATA(loss)
     if weight is not None:
         job.weight = cnp.PyArray_DATA(weight)
-    if sample_weight is not None:
-        job.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
+    job.sample_weight = weights_of(sample_weight)
     job.ignore_index = ignore_index
     job.smoothing = label_smoothing
     job.z_loss = z_loss

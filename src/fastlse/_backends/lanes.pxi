@@ -54,7 +54,7 @@ cdef inline void add_exp_short(const real* x, Py_ssize_t count, real shift, Py_s
         if e_out != NULL:
             e_out[lane] = e[lane]
     if 0 <= skip < count:
-        e[skip] = exp_scaled(real_of(-INF_F64, x))
+        e[skip] = 0
     for lane in range(<int>count, 16):
         e[lane] = 0
     add_short(<const real*>e, sum)
@@ -151,7 +151,7 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
         results = <const real*>(<const char*>e + out_ahead) if e_out != NULL and out_ahead != 0 else NULL
         run_exp(x + i, count, shift, ahead, results, e)
         if i <= skip < i + count:
-            e[skip - i] = exp_scaled(real_of(-INF_F64, x))
+            e[skip - i] = 0
         run_sum(<const real*>e, count, sum)
         if i <= skip < i + count and e_out != NULL:
             e[skip - i] = exp_scaled(real_of(0, x))

@@ -49,7 +49,7 @@ cdef bint set_target(Job* job, object target, cnp.ndarray logits):
 
 
 cdef bint set_weights(Job* job, object weight, object sample_weight, cnp.ndarray logits):
-    """The classes' weights in the logits' type, the rows' in float64."""
+    """The classes' weights in the logits' type."""
     cdef int last = cnp.PyArray_NDIM(logits) - 1
     if weight is not None:
         if not (is_plain(weight) and cnp.PyArray_TYPE(weight) == cnp.PyArray_TYPE(logits) and cnp.PyArray_NDIM(weight) == 1
@@ -57,10 +57,9 @@ cdef bint set_weights(Job* job, object weight, object sample_weight, cnp.ndarray
             return False
         job.weight = cnp.PyArray_DATA(weight)
     if sample_weight is not None:
-        if not (is_plain(sample_weight) and cnp.PyArray_TYPE(sample_weight) == cnp.NPY_FLOAT64
-                and has_axes(sample_weight, logits, last)):
+        if not (is_plain(sample_weight) and has_axes(sample_weight, logits, last)):
             return False
-        job.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
+        job.sample_weight = weights_of(sample_weight)
     return True
 
 

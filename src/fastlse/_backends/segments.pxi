@@ -45,7 +45,7 @@ cdef void process_side_by_side(const Job* whole, Job* job, const int64_t* indptr
     cdef Doubtful rows
     cdef double doubtful[64]
     cdef int lane
-    open_tile(job, &tile, 0, count, scratch, like)
+    open_tile(job, &tile, 0, count, scratch, False, like)
     for lane in range(count):
         tile.x_offset[lane] = indptr[index[lane]] * run_stride(&whole.layout.row, whole.x.row_stride)
         tile.out_offset[lane] = indptr[index[lane]] * run_stride(&whole.layout.row, whole.out.row_stride)

@@ -125,8 +125,7 @@ cdef inline void short_maxima(const Job* job, Py_ssize_t first, Row* rows, int c
 
 cdef inline void short_exponentials(const Job* job, Row* rows, int count, const Ends* ends, const Py_ssize_t* position,
                                     const real* like) noexcept nogil:
-    """The exponentials; nothing in the place of the maximum's own, which stays out of the sum."""
-    cdef real nothing = exp_scaled(real_of(-INF_F64, like))
+    """The exponentials; 0 in the place of the maximum's own, which stays out of the sum."""
     cdef Py_ssize_t n = job.layout.row.size
     cdef const real* results
     cdef real* e
@@ -138,7 +137,7 @@ cdef inline void short_exponentials(const Job* job, Row* rows, int count, const 
         results = <const real*>rows[lane].out if job.out_ahead != 0 else NULL
         run_exp(fetch(job, &rows[lane], 0, n, like), n, real_of(finite_or_zero(ends.max[lane]), like), job.ahead, results, e)
         if position[lane] >= 0:
-            e[position[lane]] = nothing
+            e[position[lane]] = 0
 
 
 cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, const Py_ssize_t* position, const real* like) noexcept nogil:

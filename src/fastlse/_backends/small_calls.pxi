@@ -21,7 +21,8 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.loss = NULL
     job.target = NULL
     job.weight = NULL
-    job.sample_weight = NULL
+    job.sample_weight.f32 = NULL
+    job.sample_weight.f64 = NULL
     job.ignore_index = -1
     job.smoothing = 0
     job.z_loss = 0

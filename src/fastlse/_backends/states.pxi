@@ -132,8 +132,7 @@ def gradient_of_states(cnp.ndarray logits, cnp.ndarray states, cnp.ndarray targe
     cdef Job job
     describe(&job, LOSS, logits, 1, grad, None)
     job.target = <const int64_t*>cnp.PyArray_DATA(target)
-    if sample_weight is not None:
-        job.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
+    job.sample_weight = weights_of(sample_weight)
     job.ignore_index = -2         # -1 is a target elsewhere
     job.weight_total = job.layout.row.size
     job.grad_scale = 1

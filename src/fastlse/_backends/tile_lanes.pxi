@@ -43,22 +43,6 @@ cdef inline void lane_copy_some(const real* source, int count, real* to) noexcep
         to[lane] = source[lane]
 
 
-cdef inline void lane_places(const Py_ssize_t* index, real* place) noexcept nogil:
-    """Indices as numbers to compare with: of few classes, exact."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        place[lane] = <real><int>index[lane]      # what becomes of 64 bits themselves is no single instruction
-
-
-cdef inline void lane_pick(const real* place, real at, const real* value, real* to) noexcept nogil:
-    """The value, in the lanes whose place is here."""
-    cdef int lanes = 64 if real is float else 32
-    cdef int lane
-    for lane in range(lanes):
-        to[lane] = pick(place[lane] == at, value[lane], to[lane])
-
-
 cdef inline void lane_deficit(const real* x, const real* max, real weight, real* term) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
@@ -116,21 +100,21 @@ cdef inline void lane_exps(const char* rows, Py_ssize_t step, int count, const r
         lane_exp(<const real*>(rows + q * step), shift, e[q])
 
 
-cdef inline void lane_drop(real* e, const real* position, real at, real nothing) noexcept nogil:
-    """Put `nothing` in the lanes whose maximum stands here."""
+cdef inline void lane_drop(real* e, const real* position, real at) noexcept nogil:
+    """0 in the lanes whose maximum stands here."""
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = nothing if position[lane] == at else e[lane]
+        e[lane] = 0 if position[lane] == at else e[lane]
 
 
-cdef inline void lane_keep_and_drop(real* e, const real* position, real at, real nothing, real* kept) noexcept nogil:
+cdef inline void lane_keep_and_drop(real* e, const real* position, real at, real* kept) noexcept nogil:
     """Copy to `kept`, then lane_drop."""
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
         kept[lane] = e[lane]
-        e[lane] = nothing if position[lane] == at else e[lane]
+        e[lane] = 0 if position[lane] == at else e[lane]
 
 
 cdef inline void lane_fold_quarters(real[4][64] quarter, int quarters) noexcept nogil:
@@ -238,20 +222,6 @@ cdef inline void lane_short_total(const real* a, const real* b, const real* c, c
         parts[lane] = sum.high
         if real is double:
             low[lane] = sum.low
-
-
-cdef inline void lane_total_of_two(const real* a, const real* b, double* parts) noexcept nogil:
-    """lane_short_total of two sums, the others being 0."""
-    cdef int lanes = 64 if real is float else 32
-    cdef double* low = parts + 8 * lanes
-    cdef double sum, from_term
-    cdef int lane
-    for lane in range(lanes):
-        sum = <double>a[lane] + <double>b[lane]
-        parts[lane] = sum
-        if real is double:
-            from_term = sum - a[lane]
-            low[lane] = (a[lane] - (sum - from_term)) + (b[lane] - from_term)
 
 
 cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:

@@ -8,12 +8,8 @@ cdef extern from *:
     #define TILE_BYTES 131072      /* a tile up to this size is gathered once and stays in L2 */
     #define PREFETCH_TILE_BYTES 16384
     #define TILE_STEP 256          /* bytes from an element of LANES rows to the next, in scratch */
-    /* Of so few classes a target is found by asking each, all lanes at once. AVX2, gradients, ns an element, asking against going to the
-       one: float32 2.56 to 2.75 at 5 classes, 1.50 to 1.44 at 16; float64 6.4 to 6.7 at 3, 5.0 to 4.7 at 5. */
-    #define PICKED_CLASSES_F32 12
-    #define PICKED_CLASSES_F64 3
     """
-    const Py_ssize_t TILE_BYTES, PREFETCH_TILE_BYTES, TILE_STEP, PICKED_CLASSES_F32, PICKED_CLASSES_F64
+    const Py_ssize_t TILE_BYTES, PREFETCH_TILE_BYTES, TILE_STEP
 
 cdef struct Tile:
     Py_ssize_t first             # the row of lane 0
@@ -78,13 +74,9 @@ cdef inline int neighbours_from(const Job* job, Py_ssize_t row, int count, bint 
     return <int>least(count, innermost if begins else innermost - row % innermost)
 
 
-cdef inline bint picks_targets(const Job* job, const real* like) noexcept nogil:
-    """Whether targets' logits and entries are found by asking every class."""
-    cdef Py_ssize_t most = PICKED_CLASSES_F32 if real is float else PICKED_CLASSES_F64
-    return job.mode == LOSS and (job.few_classes or job.layout.row.size <= most)
-
-
-cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, const real* like) noexcept nogil:
+cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int count, char* scratch, bint asks_elements,
+                           const real* like) noexcept nogil:
+    """asks_elements: whether somebody will ask for a single element of x."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t tile_rows
     cdef bint regular
@@ -100,8 +92,8 @@ cdef inline void open_tile(const Job* job, Tile* tile, Py_ssize_t first, int cou
     tile.out_scratch = tile.x_scratch + tile_rows * lanes * sizeof(real)
     tile.slope_scratch = tile.out_scratch + tile_rows * lanes * sizeof(real)
     tile.pull_scratch = tile.slope_scratch + tile_rows * lanes * sizeof(real)
-    # the first lane's offset says all where rows lie at one distance and nobody asks for a single element
-    regular = (job.mode != LOSS or picks_targets(job, like)) and job.where.data == NULL
+    # the first lane's offset says all where rows lie at one distance
+    regular = not asks_elements and job.where.data == NULL
     lane_offsets(&job.layout.batch, job.x.batch_stride, first,
                  1 if regular and (tile.x_adjacent or is_matrix(job, &job.x)) else count, tile.x_offset)
     if job.where.data != NULL:
@@ -339,7 +331,6 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
     cdef bint afar = (stop - start) * TILE_STEP > TILE_BYTES       # what the maxima were taken from is not in L2 any more
     cdef double* parts = <double*>tile.parts
     cdef real quarter[4][4][64]      # of a position; a short row's four positions, whose sums meet at the end
-    cdef real nothing = exp_scaled(real_of(-INF_F64, shift))
     cdef const char* rows
     cdef Py_ssize_t step, count, i
     cdef Py_ssize_t at = start
@@ -364,9 +355,9 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
                     other_term(job, <const Tile*>tile, terms, rows + i * step, shift, at + i, quarter[k][q])
                     continue
                 if e_out != NULL:
-                    lane_keep_and_drop(quarter[k][q], position, <real>(at + i - start), nothing, <real*>(e_out + (at + i) * e_step))
+                    lane_keep_and_drop(quarter[k][q], position, <real>(at + i - start), <real*>(e_out + (at + i) * e_step))
                 else:
-                    lane_drop(quarter[k][q], position, <real>(at + i - start), nothing)
+                    lane_drop(quarter[k][q], position, <real>(at + i - start))
             lane_fold_quarters(quarter[k], quarters)
             if short_row:
                 continue
@@ -375,9 +366,6 @@ cdef inline void tile_sum(const Job* job, Tile* tile, Py_ssize_t start, Py_ssize
             else:
                 lane_add(<const real*>quarter[k][0], parts, j)
         at += count
-    if stop - start == 2:
-        lane_total_of_two(<const real*>quarter[0][0], <const real*>quarter[1][0], parts)
-        return
     if short_row:
         for j in range(<int>(stop - start), 4):
             for lane in range(lanes):
@@ -518,11 +506,10 @@ cdef inline void write_targets(const Job* job, const Tile* tile, const Ends* end
 
 
 cdef inline void close_tile(const Job* job, const Tile* tile, const Ends* ends, real* results, Py_ssize_t step,
-                            Py_ssize_t start, Py_ssize_t count) noexcept nogil:
-    """What is left to do for elements start .. start + count: masked entries, the target's own entry, the way to `out`."""
+                            Py_ssize_t start, Py_ssize_t count, bint sets_targets) noexcept nogil:
+    """What is left to do for elements start .. start + count: masked entries, the targets' own if asked for, the way to `out`."""
     cdef int lanes = 64 if real is float else 32
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, results)
-    cdef bint sets_targets = job.mode == LOSS and not picks_targets(job, <const real*>results)
     cdef real* rows
     cdef Py_ssize_t row_stride
     cdef int lane
@@ -556,8 +543,6 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     cdef real scale[64]
     cdef real floor[64]
     cdef real offset[64]
-    cdef real place[64]
-    cdef real entry[64]
     cdef real value[64]
     cdef real* e
     cdef const real* weight = <const real*>job.weight
@@ -586,10 +571,6 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     if has_pulls(job):
         for lane in range(lanes):
             offset[lane] = real_of(ends.offset[lane], like)
-    if picks_targets(job, like):
-        lane_places(<const Py_ssize_t*>ends.target, place)
-        for lane in range(lanes):
-            entry[lane] = real_of(ends.target_entry[lane], like)
     while at < job.layout.row.size:
         count = least(lanes, job.layout.row.size - at)
         if job.n_blocks > 1 and job.mode != LOG_SOFTMAX and at % block_length(like) == 0:
@@ -627,31 +608,14 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
                 lane_scale_minus(e, <const real*>scale, <const real*>floor, <const real*>offset, weight[at + i] if weight != NULL else 1)
             else:
                 lane_scale(e, <const real*>scale, <const real*>floor)
-            if picks_targets(job, like):
-                lane_pick(<const real*>place, <real>(at + i), <const real*>entry, e)
             if job.softcap > 0:
                 lane_slope(e, <const real*>tile.slope_scratch + (at + i) * lanes)
             if kept == NULL:
                 lane_copy(<const real*>value, results + i * results_step)
-        close_tile(job, <const Tile*>tile, ends, results, results_step, at, count)
+        close_tile(job, <const Tile*>tile, ends, results, results_step, at, count, job.mode == LOSS)
         if tile.out_adjacent and kept == NULL:
             results += count * results_step
         at += count
-
-
-cdef void pick_logits(const char* rows, Py_ssize_t step, Py_ssize_t n, Ends* ends, const real* like) noexcept nogil:
-    """The targets' logits from a tile of n classes; a row without a target gets its first."""
-    cdef int lanes = 64 if real is float else 32
-    cdef real place[64]
-    cdef real logit[64]
-    cdef Py_ssize_t i
-    cdef int lane
-    lane_places(<const Py_ssize_t*>ends.target, place)
-    lane_copy(<const real*>rows, logit)
-    for i in range(1, n):
-        lane_pick(<const real*>place, <real>i, <const real*>(rows + i * step), logit)
-    for lane in range(lanes):
-        ends.logit[lane] = logit[lane]
 
 
 cdef inline void open_losses_of_tile(const Job* job, Tile* tile, Ends* ends, const real* like) noexcept nogil:
@@ -667,11 +631,8 @@ cdef inline void open_losses_of_tile(const Job* job, Tile* tile, Ends* ends, con
     clear_losses_of(ends, tile.count, lanes)
     if job.target == NULL:
         return
-    if picks_targets(job, like) or job.softcap > 0:
+    if job.softcap > 0:
         rows = tile_rows_at(job, tile, 0, n, &step, like)      # a whole tile
-        if picks_targets(job, like):
-            pick_logits(rows, step, n, ends, like)
-            return
         for lane in range(tile.count):
             if ends.target[lane] >= 0:
                 ends.logit[lane] = (<const real*>(rows + ends.target[lane] * step))[lane]
@@ -716,7 +677,7 @@ cdef void process_tile(const Job* job, Py_ssize_t first, int count, char* scratc
     cdef Ends ends
     cdef char* kept = NULL
     cdef Py_ssize_t kept_step = lanes * sizeof(real)
-    open_tile(job, &tile, first, count, scratch, like)
+    open_tile(job, &tile, first, count, scratch, job.mode == LOSS, like)
     if job.mode == LOSS:
         open_losses_of_tile(job, &tile, &ends, like)
     if job.out.data != NULL and job.mode != LOG_SOFTMAX and job.n_blocks == 1 and not job.needs_x:
