@@ -397,8 +397,11 @@ cdef inline void run_pulls(real* pull, Py_ssize_t n, const real* weight, double 
 
 
 cdef inline real flushed(real e, real floor) noexcept nogil:
-    """Zero where the product to come would be subnormal: by comparison, since such a product costs 150 cycles."""
-    return e if e >= floor else <real>0
+    """Zero where the product to come would be subnormal; NaN counts as below the floor."""
+    if real is float:
+        return flushed_f32(e, floor)
+    else:
+        return flushed_f64(e, floor)
 
 
 cdef inline real scaled(real e, real scale, real floor) noexcept nogil:
@@ -420,14 +423,13 @@ cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, 
     """scale * e; `to` is e or apart from it."""
     cdef int width = 16 if real is float else 8
     cdef Py_ssize_t i = 0
-    if e == to or n < width:
-        for i in range(n):
-            to[i] = scaled(e[i], scale, floor)
-        return
     while i + width <= n:
         scale_step(e + i, width, scale, floor, to + i)
         i += width
-    if i < n:       # overlaps the step before
+    if e == to or n < width:
+        for i in range(i, n):
+            to[i] = scaled(e[i], scale, floor)
+    elif i < n:       # overlaps the step before
         scale_step(e + n - width, width, scale, floor, to + n - width)
 
 
