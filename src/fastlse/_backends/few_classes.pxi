@@ -27,7 +27,7 @@ cdef struct FewTotals:         # of each lane: rest, and what totals_of_step mak
 
 cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept nogil:
     """Whether this kernel serves rows that are worked on side by side."""
-    cdef Py_ssize_t most = SHORT_SUM if real is float else 32        # float32: 20 to 33 elements are as fast in tiles.pxi, or faster
+    cdef Py_ssize_t most = 64 if real is float else 32             # a group, the most that sums_by_position adds up
     return (1 < job.layout.row.size <= most and job.where.data == NULL and not job.few
             and (job.mode == LOSS or job.out.data == NULL or job.lse == NULL))
 
