@@ -37,10 +37,16 @@ typedef __m256 vector;
 typedef __m256d vector;
   #endif
 #endif
+#define D(name) JOIN(PREFIX, name, _pd)
 #if BITS == 32
   #define V(name) JOIN(PREFIX, name, _ps)
 #else
-  #define V(name) JOIN(PREFIX, name, _pd)
+  #define V(name) D(name)
+#endif
+#if defined(__AVX512F__)
+typedef __m512d doubles;
+#else
+typedef __m256d doubles;
 #endif
 
 #define WIDTH ((ptrdiff_t)(BYTES / sizeof(real)))
@@ -77,30 +83,37 @@ static inline vector exponential(vector d)
   #endif
     return V(fmadd)(p, power, power);
 }
-#else
+#endif
+
+static inline doubles exponential_of_doubles(doubles d)
+{
+    const doubles magic = D(set1)(6755399441055744.0 + 1023.0);
+    doubles t = D(fmadd)(d, D(set1)(0x1.71547652b82fep+0), magic);
+    doubles k = D(sub)(t, magic);
+    doubles r = D(fmadd)(k, D(set1)(-0x1.62e42fefa39efp-1), d);
+    r = D(fmadd)(k, D(set1)(-0x1.abc9e3b39803fp-56), r);
+    doubles square = D(mul)(r, r);
+    doubles odd = D(fmadd)(square, D(set1)(0x1.adeb8704ca2b7p-26), D(set1)(0x1.71dedfd25527cp-19));
+    doubles even = D(fmadd)(square, D(set1)(0x1.28afe6535eee4p-22), D(set1)(0x1.a01996fabb6d3p-16));
+    odd = D(fmadd)(odd, square, D(set1)(0x1.a01a014a2586cp-13));
+    even = D(fmadd)(even, square, D(set1)(0x1.6c16c1858534cp-10));
+    odd = D(fmadd)(odd, square, D(set1)(0x1.1111111121b38p-7));
+    even = D(fmadd)(even, square, D(set1)(0x1.55555555500a1p-5));
+    odd = D(fmadd)(odd, square, D(set1)(0x1.5555555555513p-3));
+    even = D(fmadd)(even, square, D(set1)(0x1.000000000000bp-1));
+    doubles p = D(fmadd)(D(fmadd)(odd, r, even), square, r);
+  #if defined(__AVX512F__)
+    doubles power = _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), 52));
+  #else
+    doubles power = _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t), 52));
+  #endif
+    return D(fmadd)(p, power, power);
+}
+
+#if BITS == 64
 static inline vector exponential(vector d)
 {
-    const vector magic = V(set1)(6755399441055744.0 + 1023.0);
-    vector t = V(fmadd)(d, V(set1)(0x1.71547652b82fep+0), magic);
-    vector k = V(sub)(t, magic);
-    vector r = V(fmadd)(k, V(set1)(-0x1.62e42fefa39efp-1), d);
-    r = V(fmadd)(k, V(set1)(-0x1.abc9e3b39803fp-56), r);
-    vector square = V(mul)(r, r);
-    vector odd = V(fmadd)(square, V(set1)(0x1.adeb8704ca2b7p-26), V(set1)(0x1.71dedfd25527cp-19));
-    vector even = V(fmadd)(square, V(set1)(0x1.28afe6535eee4p-22), V(set1)(0x1.a01996fabb6d3p-16));
-    odd = V(fmadd)(odd, square, V(set1)(0x1.a01a014a2586cp-13));
-    even = V(fmadd)(even, square, V(set1)(0x1.6c16c1858534cp-10));
-    odd = V(fmadd)(odd, square, V(set1)(0x1.1111111121b38p-7));
-    even = V(fmadd)(even, square, V(set1)(0x1.55555555500a1p-5));
-    odd = V(fmadd)(odd, square, V(set1)(0x1.5555555555513p-3));
-    even = V(fmadd)(even, square, V(set1)(0x1.000000000000bp-1));
-    vector p = V(fmadd)(V(fmadd)(odd, r, even), square, r);
-  #if defined(__AVX512F__)
-    vector power = _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), 52));
-  #else
-    vector power = _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t), 52));
-  #endif
-    return V(fmadd)(p, power, power);
+    return exponential_of_doubles(d);
 }
 #endif
 
@@ -181,17 +194,15 @@ static inline vector any_exponential(vector d)
 /* Sums in twice the working precision. */
 #if BITS == 32
   #if defined(__AVX512F__)
-typedef __m512d wide;
     #define LOWER_HALF(v) _mm512_cvtps_pd(_mm512_castps512_ps256(v))
     #define UPPER_HALF(v) _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))
     #define ADD_WIDE(a, b) _mm512_add_pd(a, b)
   #else
-typedef __m256d wide;
     #define LOWER_HALF(v) _mm256_cvtps_pd(_mm256_castps256_ps128(v))
     #define UPPER_HALF(v) _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))
     #define ADD_WIDE(a, b) _mm256_add_pd(a, b)
   #endif
-typedef struct { wide lower, upper; } sums;
+typedef struct { doubles lower, upper; } sums;
 
 static inline sums add_wide(sums s, vector v)
 {

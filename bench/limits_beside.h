@@ -80,11 +80,6 @@ static inline vector sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, ve
 }
 
 /* log(x) of doubles no less than 1: the result is accurate enough for floats, or for doubles. */
-#if defined(__AVX512F__)
-typedef __m512d doubles;
-#else
-typedef __m256d doubles;
-#endif
 typedef unsigned long long words __attribute__((vector_size(BYTES)));
 #define LOG_TERMS (BITS == 32 ? 5 : 9)
 
@@ -144,6 +139,30 @@ static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdi
     return add_wide(sum, V(sub)(V(set1)((real)n), below));
 }
 
+/* As promised for logsumexp near 0: the differences and exponentials of float32 in doubles, of those that are not the maximum. */
+#define MOST_CAREFUL (BITS == 32 ? 4 : 0)
+
+#if BITS == 32
+static inline sums careful_sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+{
+    vector best = V(loadu)(&tile[0][r]);
+    sums total = widened(V(set1)(1)), shift = widened(max);
+    for (ptrdiff_t i = 1; i < n; i++) {
+        vector x = V(loadu)(&tile[i][r]);
+        sums other = widened(V(min)(best, x));
+        best = V(max)(best, x);
+        total.lower += exponential_of_doubles(D(max)(D(set1)(-708.0), other.lower - shift.lower));
+        total.upper += exponential_of_doubles(D(max)(D(set1)(-708.0), other.upper - shift.upper));
+    }
+    return total;
+}
+#else
+static inline sums careful_sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+{
+    return sums_beside_as_promised(tile, n, r, max, 0);
+}
+#endif
+
 /* What a loop leaves: logsumexps, softmax, log-softmax, or the gradient of the mean loss, and the loss. */
 enum result { LSE, SOFTMAX, LOG_SOFTMAX, GRADIENT };
 static _Thread_local real mean_loss;
@@ -200,7 +219,10 @@ static inline __attribute__((always_inline)) void side_by_side(const real* x, pt
         for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
             vector max = largest_beside(tile, n, r);
             int stores = result == SOFTMAX || result == GRADIENT;
-            sums total = promised ? sums_beside_as_promised(tile, n, r, max, stores) : widened(sums_beside(tile, n, r, max, stores));
+            sums total;
+            if (promised && result == LSE && n <= MOST_CAREFUL) total = careful_sums_beside(tile, n, r, max);
+            else if (promised) total = sums_beside_as_promised(tile, n, r, max, stores);
+            else total = widened(sums_beside(tile, n, r, max, stores));
             if (result == LSE) {
                 V(storeu)(out + row + r, lse_beside(max, total));
                 continue;
