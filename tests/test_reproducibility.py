@@ -28,6 +28,9 @@ FUSED = [name for name in fastlse.available_backends() if name in ("avx512", "av
 LOSS_OPTIONS = {
     "weight": lambda x: {"weight": np.linspace(0, 2, x.shape[1], dtype=x.dtype)},
     "sample_weight": lambda x: {"sample_weight": np.arange(len(x)) % 3 / 2},
+    "sample_weight float32": lambda x: {
+        "sample_weight": (np.arange(len(x)) % 7 / 10).astype(np.float32)
+    },
     "ignore_index": lambda x: {"ignore_index": 0, "target": np.arange(len(x)) % x.shape[1]},
     "label_smoothing": lambda _: {"label_smoothing": 0.1},
     "z_loss": lambda _: {"z_loss": 1},
@@ -333,6 +336,31 @@ class TestMean:
                     loss = fastlse.cross_entropy(x, **options)
                     assert type(loss) is type(alone)
                     assert_same_bits((loss,), (alone,))
+
+    @pytest.mark.parametrize("option", LOSS_OPTIONS)
+    def test_options_of_a_few_rows(self, compiled_backend, dtype, option):
+        """Rows side by side have the losses and gradients that they have seven at a time, along the row."""
+        for n in (2, 3, 5, 10, 12, 13, 17, 32, 33, 52):
+            x, extras = rows_and_extras(131, n, dtype)
+            x = np.maximum(x, -50)
+            arguments = {"target": extras.target, **LOSS_OPTIONS[option](x)}
+            x[70, 0] = -np.inf
+            expected = fastlse.cross_entropy_and_grad(x, reduction="none", **arguments)
+            by_column = np.asfortranarray(x)
+            assert_same_bits(
+                fastlse.cross_entropy_and_grad(
+                    by_column, out=by_column, reduction="none", **arguments
+                ),
+                expected,
+            )
+            for start in range(0, len(x), 7):
+                rows = slice(start, start + 7)
+                of_rows = {
+                    name: value[rows] if name in ("target", "sample_weight") else value
+                    for name, value in arguments.items()
+                }
+                result = fastlse.cross_entropy_and_grad(x[rows], reduction="none", **of_rows)
+                assert_same_bits(result, [e[rows] for e in expected])
 
     @pytest.mark.skipif(len(FUSED) < 2, reason="one backend with fused multiply-add at most")
     def test_backends_with_fused_multiply_add(self, dtype):
