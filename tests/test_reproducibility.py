@@ -339,7 +339,7 @@ class TestMean:
 
     @pytest.mark.parametrize("option", LOSS_OPTIONS)
     def test_options_of_a_few_rows(self, compiled_backend, dtype, option):
-        """Rows side by side have the losses and gradients that they have seven at a time, along the row."""
+        """Rows side by side have the losses and gradients that they have seven at a time."""
         for n in (2, 3, 5, 10, 12, 13, 17, 32, 33, 52):
             x, extras = rows_and_extras(131, n, dtype)
             x = np.maximum(x, -50)
