@@ -226,7 +226,7 @@ cdef void keep_maxima(const Band* band, const real* like) noexcept nogil:
     cdef int tile, lane
     for tile in range(band.n_tiles):
         for lane in range(lanes):
-            result_of_band(band, <Py_ssize_t>position[tile * lanes + lane], tile, like)[lane] = exp_scaled(real_of(0, like))
+            result_of_band(band, <Py_ssize_t>position[tile * lanes + lane], tile, like)[lane] = scaled_one(like)
 
 
 cdef void band_logits(const Job* job, const Band* band, const real* like) noexcept nogil:

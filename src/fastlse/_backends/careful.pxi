@@ -56,23 +56,35 @@ cdef inline Pair exp_pair(Pair d) noexcept nogil:
     return result
 
 
+cdef struct CarefulExponential:
+    double d                 # x - max, rounded
+    Pair e                   # 2^85 exp(x - max); that of -inf is nothing
+
+
+cdef inline CarefulExponential careful_exponential(real x, double max) noexcept nogil:
+    cdef CarefulExponential result
+    cdef Pair difference
+    if real is float:
+        # in float64 the difference of two float32 numbers is as good as exact
+        result.d = <double>x - max
+        result.e.high = pick(result.d == -INF_F64, 0.0, exp_scaled_f64(result.d))
+        result.e.low = 0
+    else:
+        difference = two_sum(x, -max)
+        result.d = difference.high
+        result.e = exp_pair(difference)
+    return result
+
+
 cdef inline void careful_exponentials(const real* x, const double* max, Py_ssize_t count, double* d, double* high,
                                       double* low) noexcept nogil:
-    """d = x - max, rounded, and 2^85 exp(x - max); that of -inf is nothing."""
-    cdef Pair difference, e
+    cdef CarefulExponential exponential
     cdef Py_ssize_t i
     for i in range(count):
-        if real is float:
-            # in float64 the difference of two float32 numbers is as good as exact
-            d[i] = <double>x[i] - max[i]
-            high[i] = pick(d[i] == -INF_F64, 0.0, exp_scaled_f64(d[i]))
-            low[i] = 0
-        else:
-            difference = two_sum(x[i], -max[i])
-            e = exp_pair(difference)
-            d[i] = difference.high
-            high[i] = e.high
-            low[i] = e.low
+        exponential = careful_exponential(x[i], max[i])
+        d[i] = exponential.d
+        high[i] = exponential.e.high
+        low[i] = exponential.e.low
 
 
 cdef inline void add_carefully(const double* d, const double* high, const double* low, Py_ssize_t piece, int count, double* left_out,

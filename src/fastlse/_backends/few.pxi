@@ -67,13 +67,57 @@ cdef void careful_tile(const Job* job, Tile* tile, Ends* ends, const real* like)
         tile_nan(job, tile, 0, n, ends, like)
 
 
+cdef inline bint careful_unordered(const Job* job, Tile* tile, Ends* ends, int n, const real* like) noexcept nogil:
+    """careful_tile without asking where the maxima stand: what is not the largest is the smaller one of two. n: a literal, 2, or 3 for
+    float32, whose two exponentials have no low parts: their sum is the same in any order. False, and nothing done, where a maximum is
+    infinite or an element NaN."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t step
+    cdef const char* rows = tile_rows_at(job, tile, 0, n, &step, like)
+    cdef const real* first = <const real*>rows
+    cdef const real* second = <const real*>(rows + step)
+    cdef const real* third = <const real*>(rows + (n - 1) * step)
+    cdef real max[64]
+    cdef real other[2][64]
+    cdef Pair rest
+    cdef real sum
+    cdef int not_finite = 0
+    cdef int lane
+    for lane in range(lanes):
+        sum = first[lane] + second[lane]
+        max[lane] = larger(second[lane], first[lane])          # of two zeros the first, as in tile_max
+        other[0][lane] = smaller(first[lane], second[lane])
+        if n == 3:
+            sum = sum + third[lane]
+            other[1][lane] = smaller(max[lane], third[lane])
+            max[lane] = larger(third[lane], max[lane])
+        not_finite |= (sum != sum) | (max[lane] - max[lane] != 0)
+    if not_finite:
+        return False
+    for lane in range(lanes):
+        ends.max[lane] = max[lane]
+        rest = careful_exponential(other[0][lane], max[lane]).e
+        if n == 3:
+            rest = two_sum(rest.high, careful_exponential(other[1][lane], max[lane]).e.high)
+        ends.high[lane] = rest.high * unscale(<const double*>NULL)
+        ends.low[lane] = rest.low * unscale(<const double*>NULL)
+    return True
+
+
 cdef void process_few(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
     """The logsumexp or the states of rows of few elements; where rows are written, too, process_tile does that."""
     cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef bint done = False
     cdef Tile tile
     cdef Ends ends
     open_tile(job, &tile, first, count, scratch, False, like)
-    careful_tile(job, &tile, &ends, like)
+    if n == 2:
+        done = careful_unordered(job, &tile, &ends, 2, like)
+    elif n == 3 and real is float:
+        done = careful_unordered(job, &tile, &ends, 3, like)
+    if not done:
+        careful_tile(job, &tile, &ends, like)
     finish_totals(&ends, lanes, like)
     finish_lse(&ends, lanes, like)
     store_values(job, <const Ends*>&ends, first, count, sums, like)

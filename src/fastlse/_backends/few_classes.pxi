@@ -25,6 +25,15 @@ cdef struct FewTotals:         # of each lane: rest, and what totals_of_step mak
     double log_low[FEW_STEP]
 
 
+cdef inline void next_lanes(FewLanes* step, const real* like) noexcept nogil:
+    step.rows += FEW_STEP * sizeof(real)
+    step.max = <const real*>step.max + FEW_STEP
+    step.position = <const real*>step.position + FEW_STEP
+    step.results = <real*>step.results + FEW_STEP if step.results != NULL else NULL
+    step.pull = <const real*>step.pull + FEW_STEP
+    step.slope = <const real*>step.slope + FEW_STEP if step.slope != NULL else NULL
+
+
 cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept nogil:
     """Whether this kernel serves rows that are worked on side by side."""
     cdef Py_ssize_t most = 64 if real is float else 32             # a group, the most that sums_by_position adds up
@@ -172,53 +181,56 @@ cdef inline void sums_of_step(const Job* job, const FewLanes* step, Terms terms,
         sums_by_position(job, step, terms, keeps, high, low, place, logit, e_target, like)
 
 
-cdef inline void sums_of_others(const Job* job, const FewLanes* step, bint keeps, double* high, double* low, const real* place, real* logit,
+cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double* high, double* low, const real* place, real* logit,
                                 real* e_target, const real* like) noexcept nogil:
-    """sums_of_step for two or three elements, by the exponentials of those that are not the maximum: one number, or two in any order."""
-    cdef Py_ssize_t n = job.layout.row.size
-    cdef real one = exp_scaled(real_of(0, like))
+    """sums_of_step for n elements, the literal 2 or 3, by the exponentials of those that are not the maximum: one number, or two in any
+    order. What is picked for a place that none has is arbitrary."""
+    cdef real one = scaled_one(like)
     cdef const real* max = <const real*>step.max
     cdef const real* position = <const real*>step.position
+    cdef const real* first = <const real*>step.rows
+    cdef const real* middle = <const real*>(step.rows + step.step)
+    cdef const real* last = <const real*>(step.rows + (n - 1) * step.step)
     cdef real* to = <real*>step.results
-    cdef const real* x
-    cdef const real* next
-    cdef const real* before
-    cdef const real* behind
     cdef real d[FEW_STEP]
     cdef real e[2][FEW_STEP]
-    cdef real value[FEW_STEP]
+    cdef real value[3][FEW_STEP]
     cdef Pair total
-    cdef Py_ssize_t i
-    cdef int j
-    for i in range(n - 1):
-        x = <const real*>(step.rows + i * step.step)
-        next = <const real*>(step.rows + (i + 1) * step.step)
-        for j in range(FEW_STEP):
-            d[j] = pick(position[j] <= <real>i, next[j], x[j]) - max[j]
-        exp_of_lanes(<const real*>d, FEW_STEP, e[i])
-    if place != NULL:
-        for i in range(n):
-            x = <const real*>(step.rows + i * step.step)
-            for j in range(FEW_STEP):
-                logit[j] = pick(place[j] == <real>i, x[j], logit[j])
+    cdef int i, j
     for j in range(FEW_STEP):
-        total = total_of_four(e[0][j], 0, e[1][j] if n == 3 else 0, 0)
+        d[j] = pick(position[j] == 0, middle[j], first[j]) - max[j]
+    exp_of_lanes(<const real*>d, FEW_STEP, e[0])
+    if n == 3:
+        for j in range(FEW_STEP):
+            d[j] = pick(position[j] == 2, middle[j], last[j]) - max[j]
+        exp_of_lanes(<const real*>d, FEW_STEP, e[1])
+    for j in range(FEW_STEP):
+        total.high = e[0][j]
+        total.low = 0
+        if n == 3 and real is float:
+            total.high += e[1][j]
+        elif n == 3:
+            total = two_sum(e[0][j], e[1][j])
         high[j] = total.high
         low[j] = total.low
+    if place != NULL:
+        for j in range(FEW_STEP):
+            logit[j] = pick(place[j] == 0, first[j], pick(place[j] == 1, middle[j], last[j]) if n == 3 else last[j])
     if not keeps:
         return
+    for j in range(FEW_STEP):
+        value[0][j] = pick(position[j] == 0, one, e[0][j])
+    if n == 3:
+        for j in range(FEW_STEP):
+            value[1][j] = pick(position[j] == 1, one, pick(position[j] == 0, e[0][j], e[1][j]))
+    for j in range(FEW_STEP):
+        value[n - 1][j] = pick(position[j] == <real>(n - 1), one, e[n - 2][j])
+    if place != NULL:
+        for j in range(FEW_STEP):
+            e_target[j] = pick(place[j] == 0, value[0][j], pick(place[j] == 1, value[1][j], value[2][j]) if n == 3 else value[1][j])
     for i in range(n):
-        before = e[i - 1 if i > 0 else 0]
-        behind = e[i if i < n - 1 else 0]
         for j in range(FEW_STEP):
-            value[j] = pick(position[j] < <real>i, before[j], behind[j])
-        for j in range(FEW_STEP):
-            value[j] = pick(position[j] == <real>i, one, value[j])
-        if place != NULL:
-            for j in range(FEW_STEP):
-                e_target[j] = pick(place[j] == <real>i, value[j], e_target[j])
-        for j in range(FEW_STEP):
-            to[j] = value[j]
+            to[j] = value[i][j]
         to += step.results_step
 
 
@@ -226,8 +238,10 @@ cdef inline void rests_of_step(const Job* job, const FewLanes* step, bint keeps,
                                real* e_target, const real* like) noexcept nogil:
     cdef Pair rest
     cdef int j
-    if job.layout.row.size <= 3:
-        sums_of_others(job, step, keeps, high, low, place, logit, e_target, like)
+    if job.layout.row.size == 2:
+        sums_of_others(step, 2, keeps, high, low, place, logit, e_target, like)
+    elif job.layout.row.size == 3:
+        sums_of_others(step, 3, keeps, high, low, place, logit, e_target, like)
     else:
         sums_of_step(job, step, EXPONENTIALS, keeps, high, low, place, logit, e_target, like)
     for j in range(FEW_STEP):
@@ -308,7 +322,7 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     cdef real max[64]
     cdef real position[64]
     cdef real* results = NULL
-    cdef void (*losses_of_step)(const Job*, const FewLanes*, Py_ssize_t, double*, const real*) noexcept nogil
+    cdef void (*losses_of_step)(const Job*, FewLanes*, Py_ssize_t, double*, const real*) noexcept nogil
     cdef bint gives_sums = job.mode == LSE or job.mode == STATE
     cdef int lane
     if count < lanes:
@@ -339,21 +353,20 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     else:
         losses_of_step = plain_losses if has_no_weights(job) else weighted_losses
     lane = 0
+    step.max = max
+    step.position = position
+    step.results = results
+    if job.mode == LOSS:
+        losses_of_step(job, &step, first, ends.value, like)
+        lane = lanes
     while lane < lanes:
-        step.max = max + lane
-        step.position = position + lane
-        step.results = results + lane if results != NULL else NULL
         if gives_sums:
             rests_of_step(job, &step, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL, like)
         elif job.mode == SOFTMAX:
             softmax_of_step(job, &step, like)
-        elif job.mode == LOG_SOFTMAX:
-            log_softmax_of_step(job, &step, like)
         else:
-            losses_of_step(job, &step, first + lane, &ends.value[lane], like)
-        step.rows += FEW_STEP * sizeof(real)
-        step.pull = <const real*>step.pull + FEW_STEP
-        step.slope = <const real*>step.slope + FEW_STEP if step.slope != NULL else NULL
+            log_softmax_of_step(job, &step, like)
+        next_lanes(&step, like)
         lane += FEW_STEP
     if gives_sums:
         for lane in range(lanes):

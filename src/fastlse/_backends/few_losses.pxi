@@ -245,23 +245,33 @@ cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t
                           <const real*>e_target)
 
 
+cdef inline void losses_of_tile(const Job* job, FewLanes* step, Py_ssize_t first, LossKind kind, bint alike, double* loss,
+                                const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef int lane = 0
+    while lane < lanes:
+        losses_of_kind(job, step, first + lane, kind, alike, loss + lane, like)
+        next_lanes(step, like)
+        lane += FEW_STEP
+
+
 # Functions of their own, called by their address: in one function with others their loops get slower.
 
-cdef void plain_losses(const Job* job, const FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_kind(job, step, first, TARGETS, True, loss, like)
+cdef void plain_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_tile(job, step, first, TARGETS, True, loss, like)
 
 
-cdef void weighted_losses(const Job* job, const FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_kind(job, step, first, TARGETS, False, loss, like)
+cdef void weighted_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_tile(job, step, first, TARGETS, False, loss, like)
 
 
-cdef void smoothed_losses(const Job* job, const FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_kind(job, step, first, SMOOTHED, True, loss, like)
+cdef void smoothed_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_tile(job, step, first, SMOOTHED, True, loss, like)
 
 
-cdef void smoothed_weighted_losses(const Job* job, const FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_kind(job, step, first, SMOOTHED, False, loss, like)
+cdef void smoothed_weighted_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_tile(job, step, first, SMOOTHED, False, loss, like)
 
 
-cdef void losses_by_probabilities(const Job* job, const FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_kind(job, step, first, PROBABILITIES, False, loss, like)
+cdef void losses_by_probabilities(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_tile(job, step, first, PROBABILITIES, False, loss, like)

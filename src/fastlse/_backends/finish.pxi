@@ -8,8 +8,17 @@ cdef extern from *:
     #define SMALLEST_F32 (0x1p-126 * (1 + 0x1p-20))
     #define SMALLEST_F64 (0x1p-1022 * (1 + 0x1p-49))
     #define NAN_F64 (INF_F64 - INF_F64)
+    /* What a floor is at least: never so low, with great weights, that what exp_scaled makes of -inf passes. Variables: for maxima. */
+    FASTLSE_HIDDEN double LEAST_FLOOR_F32 = 2 * SMALLEST_F32;
+    FASTLSE_HIDDEN double LEAST_FLOOR_F64 = 2 * SMALLEST_F64;
+    /* x, or 0 below `smallest`; NaN for NaN. By bits, for a choice between doubles that become floats GCC makes between these, of masks
+       that it packs first. */
+    static inline double normal_or_zero(double x, double smallest) {
+        return from_bits(bits_of(x) & -(uint64_t)!(fabs(x) < smallest)); }
     """
     const double SMALLEST_F32, SMALLEST_F64, NAN_F64
+    double LEAST_FLOOR_F32, LEAST_FLOOR_F64
+    double normal_or_zero(double, double) noexcept nogil
 
 cdef struct RowState:    # mergeable: the sum of exponentials is (1 + high + low) exp(max)
     double max
@@ -75,6 +84,13 @@ cdef inline double smallest(const real* like) noexcept nogil:
         return SMALLEST_F64
 
 
+cdef inline double least_floor(const real* like) noexcept nogil:
+    if real is float:
+        return LEAST_FLOOR_F32
+    else:
+        return LEAST_FLOOR_F64
+
+
 cdef RowState merge_states(const RowState* states, Py_ssize_t stride, Py_ssize_t count) noexcept nogil:
     """The state of a row from the states of its blocks, in their order."""
     cdef RowState merged = states[0]
@@ -131,7 +147,8 @@ cdef inline Total total_of_f32(double rest) noexcept nogil:
     cdef Total total
     total.value = 1 + rest
     total.inverse = 0
-    # beside a large total what 1 + rest was rounded by is nothing, beside a total near 1 it goes straight to the logarithm
+    # beside a large total what 1 + rest was rounded by is nothing, beside a total near 1 it goes straight to the logarithm; where rest
+    # is no number it makes the sum NaN
     total.log.high = log_f32(total.value) + (rest - (total.value - 1))
     total.log.low = 0
     return total
@@ -435,13 +452,12 @@ cdef inline Gradient gradient_of(LossOptions options, LossRow row, Total total, 
     cdef double own = (1 - options.smoothing) * row.class_weight + options.pull_scale * row.own
     # mass p - own, or the same by the others: where most of the pull is theirs, that would cancel
     cdef double entry = pick(fabs(own) < fabs(others_pull), mass * own_share - own, others_pull - mass * others_share)
-    # never so low, with great weights, that what exp_scaled makes of -inf passes
     cdef double floor = total.value * (smallest(like) / unscale(like)) / fabs(row_scale * height)
     entry = row_scale * (entry + steepness * own_share)
-    entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
+    entry = normal_or_zero(entry, smallest(like)) + not_a_number
     gradient.entry = pick(zero, 0.0, entry)
     gradient.scale = pick(zero, 0.0, total.inverse * (row_scale * height) + not_a_number)
-    gradient.floor = pick(zero, NAN_F64, pick(floor > 2 * smallest(like), floor, 2 * smallest(like)))
+    gradient.floor = pick(zero, NAN_F64, larger(floor, least_floor(like)))
     gradient.offset = pick(zero, 0.0, row_scale * options.pull_scale)
     return gradient
 
@@ -483,14 +499,11 @@ cdef inline Gradient gradient_of_target(Total total, double high, double low, do
     cdef Gradient gradient
     # p_t - 1 = -(sum of the others' probabilities), which for a confident row is far below an ulp of 1
     cdef double entry = -height * ((((1 - e_target) + high) + low) * total.inverse)
-    entry = pick(fabs(entry) < smallest(like), 0.0, entry) + not_a_number
+    entry = normal_or_zero(entry, smallest(like)) + not_a_number
     gradient.entry = pick(zero, 0.0, entry)
     gradient.scale = pick(zero, 0.0, total.inverse * height + not_a_number)
     gradient.offset = 0
-    # never so low, with great weights, that what exp_scaled makes of -inf passes
-    floor = total.value * floor
-    floor = pick(floor > 2 * smallest(like), floor, 2 * smallest(like))
-    gradient.floor = pick(zero, NAN_F64, floor)
+    gradient.floor = pick(zero, NAN_F64, larger(total.value * floor, least_floor(like)))
     return gradient
 
 
@@ -537,9 +550,14 @@ cdef inline void clear_losses(LossSums* sums) noexcept nogil:
         sums.low[lane] = 0
 
 
-cdef inline void add_losses(LossSums* sums, const double* value, int count) noexcept nogil:
+cdef inline void add_losses(LossSums* sums, const double* value, int count, const real* like) noexcept nogil:
+    """Of float32 in float64, of float64 as pairs."""
     cdef double high, from_value
     cdef int lane
+    if real is float:
+        for lane in range(count):
+            sums.high[lane] += value[lane]
+        return
     for lane in range(count):
         # two_sum, spelt out so that the loop over lane stays one loop
         high = sums.high[lane] + value[lane]
@@ -584,7 +602,7 @@ cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first
         for lane in range(count):
             to[first + lane] = real_of(ends.value[lane], like)
     if job.mode == LOSS:
-        add_losses(sums, ends.value, count)
+        add_losses(sums, ends.value, count, like)
 
 
 cdef void finish(const Job* job, Ends* ends, int count, const real* like) noexcept nogil:

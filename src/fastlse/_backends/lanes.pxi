@@ -20,6 +20,11 @@ cdef inline real larger(real a, real b) noexcept nogil:
     return a if a > b else b
 
 
+cdef inline real smaller(real a, real b) noexcept nogil:
+    """As larger."""
+    return a if a < b else b
+
+
 cdef inline real pick(bint condition, real a, real b) noexcept nogil:
     """a or b: both are at hand, so this is a blend and no branch."""
     return a if condition else b
@@ -154,7 +159,7 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
             e[skip - i] = 0
         run_sum(<const real*>e, count, sum)
         if i <= skip < i + count and e_out != NULL:
-            e[skip - i] = exp_scaled(real_of(0, x))
+            e[skip - i] = scaled_one(x)
         i += count
 
 

@@ -142,7 +142,7 @@ cdef inline void short_exponentials(const Job* job, Row* rows, int count, const 
 
 cdef inline void short_sums(const Job* job, Row* rows, int count, Ends* ends, const Py_ssize_t* position, const real* like) noexcept nogil:
     """Each row's rest, and the maximum's own exponential in its place."""
-    cdef real one = exp_scaled(real_of(0, like))
+    cdef real one = scaled_one(like)
     cdef Py_ssize_t n = job.layout.row.size
     cdef Sum sum
     cdef Pair rest

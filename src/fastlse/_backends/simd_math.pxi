@@ -417,16 +417,15 @@ cdef inline Pair fast_two_sum(double large, double small) noexcept nogil:
 cdef inline double log_f32(double x) noexcept nogil:
     """log(x), good enough to be rounded to float32.
 
-    Domain: x normal and positive.
-    Result: NaN for x infinite or NaN.
+    Domain: x >= 1.
+    Result: some number for x infinite or NaN.
     Max error: 2^-29 of the result, relative near x = 1 too.
     Source: log_pair's reduction and series, cut short.
     """
-    cdef uint64_t offset = <uint64_t>1024 << 52
-    cdef uint64_t word = bits_of(x)
-    cdef uint64_t k_biased = (word - <uint64_t>0x3fe6a09e667f3bcd + offset) >> 52
-    cdef double z = from_bits(word - ((k_biased - 1024) << 52)) - 1
-    cdef double k = from_bits(k_biased | <uint64_t>0x4330000000000000) - (4503599627370496.0 + 1024)
+    # x = 2^k (1 + z): above sqrt(1/2), the exponent is k
+    cdef uint64_t above = bits_of(x) - <uint64_t>0x3fe6a09e667f3bcd
+    cdef double z = from_bits(bits_of(x) - (above & <uint64_t>0xfff0000000000000)) - 1
+    cdef double k = from_bits((above >> 52) | <uint64_t>0x4330000000000000) - 4503599627370496.0
     # log(1 + z) = 2 atanh(t) = t (2 + t^2 g(t^2)), t = z / (2 + z)
     cdef double t = z / (2 + z)
     cdef double t2 = t * t
@@ -434,8 +433,7 @@ cdef inline double log_f32(double x) noexcept nogil:
     g = fma_f64(g, t2, LOG_C3)
     g = fma_f64(g, t2, LOG_C2)
     g = fma_f64(g, t2, LOG_C1)
-    # x - x is 0, but NaN for an infinity or a NaN, which the bits above took for a number
-    return fma_f64(k, LOG_2_F64, t * fma_f64(g, t2, 2)) + (x - x)
+    return fma_f64(k, LOG_2_F64, t * fma_f64(g, t2, 2))
 
 
 cdef inline Pair log_pair(double x, double correction) noexcept nogil:

@@ -32,6 +32,11 @@ cdef inline double unscale(const real* like) noexcept nogil:
         return UNSCALE_F64
 
 
+cdef inline real scaled_one(const real* like) noexcept nogil:
+    """exp_scaled(0), which no compiler computes beforehand."""
+    return real_of(1 / unscale(like), like)
+
+
 cdef inline void clear(Sum* sum) noexcept nogil:
     cdef int j
     for j in range(16):
