@@ -5,6 +5,10 @@
 cdef enum:
     FEW_STEP = 16              # lanes at once: with 8 the chain of dependent operations counts, 32 do not stay in registers
 
+cdef enum:                     # how many elements, for a function of few or of more
+    ANY_NUMBER = -1
+    MORE_THAN_THREE = 0        # otherwise 2 or 3
+
 cdef struct FewLanes:          # FEW_STEP lanes of a tile
     const char* rows           # element i of the first is at rows + i step
     Py_ssize_t step
@@ -184,10 +188,9 @@ cdef inline void sums_of_step(const Job* job, const FewLanes* step, Terms terms,
 cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double* high, double* low, const real* place, real* logit,
                                 real* e_target, const real* like) noexcept nogil:
     """sums_of_step for n elements, the literal 2 or 3, by the exponentials of those that are not the maximum: one number, or two in any
-    order. What is picked for a place that none has is arbitrary."""
+    order. The maximum is the first element that equals it, whose position nobody needs. What is picked for a place of none is arbitrary."""
     cdef real one = scaled_one(like)
     cdef const real* max = <const real*>step.max
-    cdef const real* position = <const real*>step.position
     cdef const real* first = <const real*>step.rows
     cdef const real* middle = <const real*>(step.rows + step.step)
     cdef const real* last = <const real*>(step.rows + (n - 1) * step.step)
@@ -198,11 +201,11 @@ cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double*
     cdef Pair total
     cdef int i, j
     for j in range(FEW_STEP):
-        d[j] = pick(position[j] == 0, middle[j], first[j]) - max[j]
+        d[j] = pick(first[j] == max[j], middle[j], first[j]) - max[j]
     exp_of_lanes(<const real*>d, FEW_STEP, e[0])
     if n == 3:
         for j in range(FEW_STEP):
-            d[j] = pick(position[j] == 2, middle[j], last[j]) - max[j]
+            d[j] = pick((first[j] == max[j]) | (middle[j] == max[j]), last[j], middle[j]) - max[j]
         exp_of_lanes(<const real*>d, FEW_STEP, e[1])
     for j in range(FEW_STEP):
         total.high = e[0][j]
@@ -219,12 +222,15 @@ cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double*
     if not keeps:
         return
     for j in range(FEW_STEP):
-        value[0][j] = pick(position[j] == 0, one, e[0][j])
+        value[0][j] = pick(first[j] == max[j], one, e[0][j])
     if n == 3:
         for j in range(FEW_STEP):
-            value[1][j] = pick(position[j] == 1, one, pick(position[j] == 0, e[0][j], e[1][j]))
+            value[1][j] = pick(first[j] == max[j], e[0][j], pick(middle[j] == max[j], one, e[1][j]))
     for j in range(FEW_STEP):
-        value[n - 1][j] = pick(position[j] == <real>(n - 1), one, e[n - 2][j])
+        if n == 2:
+            value[1][j] = pick(first[j] == max[j], e[0][j], one)
+        else:
+            value[2][j] = pick((first[j] == max[j]) | (middle[j] == max[j]), e[1][j], one)
     if place != NULL:
         for j in range(FEW_STEP):
             e_target[j] = pick(place[j] == 0, value[0][j], pick(place[j] == 1, value[1][j], value[2][j]) if n == 3 else value[1][j])
@@ -234,13 +240,14 @@ cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double*
         to += step.results_step
 
 
-cdef inline void rests_of_step(const Job* job, const FewLanes* step, bint keeps, double* high, double* low, const real* place, real* logit,
-                               real* e_target, const real* like) noexcept nogil:
+cdef inline void rests_of_step(const Job* job, const FewLanes* step, int few, bint keeps, double* high, double* low, const real* place,
+                               real* logit, real* e_target, const real* like) noexcept nogil:
+    """few: a literal."""
     cdef Pair rest
     cdef int j
-    if job.layout.row.size == 2:
+    if few == 2 or (few == ANY_NUMBER and job.layout.row.size == 2):
         sums_of_others(step, 2, keeps, high, low, place, logit, e_target, like)
-    elif job.layout.row.size == 3:
+    elif few == 3 or (few == ANY_NUMBER and job.layout.row.size == 3):
         sums_of_others(step, 3, keeps, high, low, place, logit, e_target, like)
     else:
         sums_of_step(job, step, EXPONENTIALS, keeps, high, low, place, logit, e_target, like)
@@ -273,7 +280,7 @@ cdef inline void softmax_of_step(const Job* job, const FewLanes* step, const rea
     cdef Total total
     cdef Py_ssize_t i
     cdef int j
-    rests_of_step(job, step, True, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+    rests_of_step(job, step, ANY_NUMBER, True, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
     for j in range(FEW_STEP):
         total = total_alone(high[j], low[j], like)
         scale[j] = real_of(total.inverse, like)
@@ -292,7 +299,7 @@ cdef inline void log_softmax_of_step(const Job* job, const FewLanes* step, const
     cdef real* to = <real*>step.results
     cdef Py_ssize_t i
     cdef int j
-    rests_of_step(job, step, False, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+    rests_of_step(job, step, ANY_NUMBER, False, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
     totals_of_step(&totals, like)
     for j in range(FEW_STEP):
         log_total[j] = real_of(totals.log_high[j], like)
@@ -313,6 +320,31 @@ cdef inline bint is_finite(const real* x, const real* like) noexcept nogil:
     return not not_finite
 
 
+cdef inline bint largest_of_few(const char* rows, Py_ssize_t step, int n, real* max) noexcept nogil:
+    """maxima_of_few for n elements, a literal."""
+    cdef int lanes = 64 if real is float else 32
+    cdef const real* first = <const real*>rows
+    cdef const real* second = <const real*>(rows + step)
+    cdef const real* third = <const real*>(rows + (n - 1) * step)
+    cdef int not_finite = 0
+    cdef int lane
+    for lane in range(lanes):
+        max[lane] = larger(second[lane], first[lane])
+        if n == 3:
+            max[lane] = larger(third[lane], max[lane])
+        not_finite |= max[lane] - max[lane] != 0
+    return not not_finite
+
+
+cdef bint maxima_of_few(const Job* job, Tile* tile, const real* like, real* max) noexcept nogil:
+    """The maxima of two or three elements without their positions, and whether all are finite."""
+    cdef Py_ssize_t step
+    cdef const char* rows = tile_rows_at(job, tile, 0, job.layout.row.size, &step, like)
+    if job.layout.row.size == 2:
+        return largest_of_few(rows, step, 2, max)
+    return largest_of_few(rows, step, 3, max)
+
+
 cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t n = job.layout.row.size
@@ -322,8 +354,9 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     cdef real max[64]
     cdef real position[64]
     cdef real* results = NULL
-    cdef void (*losses_of_step)(const Job*, FewLanes*, Py_ssize_t, double*, const real*) noexcept nogil
+    cdef void (*losses_of_tile)(const Job*, const FewLanes*, Py_ssize_t, double*, const real*) noexcept nogil
     cdef bint gives_sums = job.mode == LSE or job.mode == STATE
+    cdef bint finite
     cdef int lane
     if count < lanes:
         process_tile(job, first, count, scratch, sums, like)
@@ -331,8 +364,12 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     open_tile(job, &tile, first, count, scratch, False, like)
     if job.out_ahead != 0 and is_matrix(job, &job.out):
         prefetch_rows(&job.out, job.out.data + tile.out_offset[0], lanes)
-    tile_max(job, &tile, 0, n, max, position)
-    if not is_finite(<const real*>max, like):
+    if n <= 3 and not has_probabilities(job):         # sums_of_others does without positions
+        finite = maxima_of_few(job, &tile, like, max)
+    else:
+        tile_max(job, &tile, 0, n, max, position)
+        finite = is_finite(<const real*>max, like)
+    if not finite:
         process_tile(job, first, count, scratch, sums, like)
         return
     step.rows = tile_rows_at(job, &tile, 0, n, &step.step, like)
@@ -347,21 +384,26 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
         results = <real*>tile.out_scratch
     if has_probabilities(job):
         gather_pulls(job, &tile, like)
-        losses_of_step = losses_by_probabilities
+        losses_of_tile = losses_by_probabilities
     elif not pulls_targets_only(job):
-        losses_of_step = smoothed_losses if has_no_weights(job) else smoothed_weighted_losses
+        losses_of_tile = smoothed_losses if has_no_weights(job) else smoothed_weighted_losses
+    elif not has_no_weights(job):
+        losses_of_tile = weighted_losses
+    elif real is float and n <= 3:         # float64 is 10 % slower with these
+        losses_of_tile = plain_losses_of_two if n == 2 else plain_losses_of_three
     else:
-        losses_of_step = plain_losses if has_no_weights(job) else weighted_losses
-    lane = 0
+        losses_of_tile = plain_losses
     step.max = max
     step.position = position
     step.results = results
+    lane = 0
     if job.mode == LOSS:
-        losses_of_step(job, &step, first, ends.value, like)
+        losses_of_tile(job, &step, first, ends.value, like)
         lane = lanes
     while lane < lanes:
         if gives_sums:
-            rests_of_step(job, &step, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL, like)
+            rests_of_step(job, &step, ANY_NUMBER, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL,
+                          like)
         elif job.mode == SOFTMAX:
             softmax_of_step(job, &step, like)
         else:

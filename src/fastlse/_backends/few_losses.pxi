@@ -211,9 +211,9 @@ cdef inline void gradients_of_step(const Job* job, const FewLanes* step, LossKin
     write_gradients_of_step(job, step, kind, place, <const real*>scale, <const real*>floor, <const real*>offset, <const real*>entry)
 
 
-cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t first, LossKind kind, bint alike, double* loss,
+cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t first, int few, LossKind kind, bint alike, double* loss,
                                 const real* like) noexcept nogil:
-    """The losses and, unless there are no results, their gradients. kind and alike (has_no_weights): literals."""
+    """The losses and, unless there are no results, their gradients. few, kind and alike (has_no_weights): literals."""
     cdef bint keeps = step.results != NULL
     cdef const real* max = <const real*>step.max
     cdef const real* position = <const real*>step.position
@@ -230,14 +230,14 @@ cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t
         logit[j] = 0
         e_target[j] = 0
     if kind == PROBABILITIES:           # the maximum's entry is written as a target's
-        rests_of_step(job, step, keeps, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+        rests_of_step(job, step, few, keeps, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
         for j in range(FEW_STEP):
             logit[j] = max[j]
             place[j] = position[j]
         for j in range(FEW_STEP):
             place[j] = pick(rows.kept[j] != 0, place[j], <real>-1)
     else:
-        rests_of_step(job, step, keeps, totals.high, totals.low, <const real*>place, logit, e_target, like)
+        rests_of_step(job, step, few, keeps, totals.high, totals.low, <const real*>place, logit, e_target, like)
     totals_of_step(&totals, like)
     finish_losses_of_step(job, step, kind, alike, <const FewRows*>&rows, <const FewTotals*>&totals, <const real*>logit, loss)
     if keeps:
@@ -245,33 +245,42 @@ cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t
                           <const real*>e_target)
 
 
-cdef inline void losses_of_tile(const Job* job, FewLanes* step, Py_ssize_t first, LossKind kind, bint alike, double* loss,
+cdef inline void losses_of_lanes(const Job* job, const FewLanes* tile, Py_ssize_t first, int few, LossKind kind, bint alike, double* loss,
                                 const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
+    cdef FewLanes step = tile[0]           # in registers
     cdef int lane = 0
     while lane < lanes:
-        losses_of_kind(job, step, first + lane, kind, alike, loss + lane, like)
-        next_lanes(step, like)
+        losses_of_kind(job, &step, first + lane, few, kind, alike, loss + lane, like)
+        next_lanes(&step, like)
         lane += FEW_STEP
 
 
 # Functions of their own, called by their address: in one function with others their loops get slower.
 
-cdef void plain_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_tile(job, step, first, TARGETS, True, loss, like)
+cdef void plain_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, MORE_THAN_THREE if real is float else ANY_NUMBER, TARGETS, True, loss, like)
 
 
-cdef void weighted_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_tile(job, step, first, TARGETS, False, loss, like)
+cdef void plain_losses_of_two(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, 2, TARGETS, True, loss, like)
 
 
-cdef void smoothed_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_tile(job, step, first, SMOOTHED, True, loss, like)
+cdef void plain_losses_of_three(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, 3, TARGETS, True, loss, like)
 
 
-cdef void smoothed_weighted_losses(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_tile(job, step, first, SMOOTHED, False, loss, like)
+cdef void weighted_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, ANY_NUMBER, TARGETS, False, loss, like)
 
 
-cdef void losses_by_probabilities(const Job* job, FewLanes* step, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_tile(job, step, first, PROBABILITIES, False, loss, like)
+cdef void smoothed_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, ANY_NUMBER, SMOOTHED, True, loss, like)
+
+
+cdef void smoothed_weighted_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, ANY_NUMBER, SMOOTHED, False, loss, like)
+
+
+cdef void losses_by_probabilities(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, ANY_NUMBER, PROBABILITIES, False, loss, like)
