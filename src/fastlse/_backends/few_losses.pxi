@@ -246,7 +246,7 @@ cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t
 
 
 cdef inline void losses_of_lanes(const Job* job, const FewLanes* tile, Py_ssize_t first, int few, LossKind kind, bint alike, double* loss,
-                                const real* like) noexcept nogil:
+                                 const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef FewLanes step = tile[0]           # in registers
     cdef int lane = 0
