@@ -1,13 +1,13 @@
 /* What the machine can do at most, by hand-written intrinsics: never part of the package.
 
    bench/limits.py compiles this once for each instruction set and dtype (BITS is 32 or 64). Every loop goes over n_rows rows
-   of n elements, n a multiple of STEP; `out`, which begins at a cache line, takes what it writes. The exponentials are the
-   package's (the same table and polynomials), but nothing else is paid for: no NaN, no -inf, no confident rows, sums in the
-   working precision, no rest of a step. Short rows and columns, for which each row's own last steps count, are in limits_beside.h.
+   of n elements; `out`, which begins at a cache line, takes what it writes. Loops that only read and copy take whole STEPs.
+   The exponentials are the package's (the same table and polynomials), but nothing else is paid for: no NaN, no -inf, no
+   confident rows, sums in the working precision, and of logsumexp no logarithm. Short rows and columns are in limits_beside.h.
 
    Those "as promised" pay for what the package's bounds ask of any code, and still for nothing else: logits of -inf, the
-   maximum's own 1 kept out of the sum, whose digits it would swallow, sums in twice the working precision, and results of 0
-   where they would be subnormal. */
+   maximum's own 1 kept out of the sum, whose digits it would swallow, sums in twice the working precision, results of 0
+   where they would be subnormal, rows that are ignored, losses added up in twice the working precision. */
 
 #include <immintrin.h>
 #include <stddef.h>
@@ -117,60 +117,6 @@ static inline vector exponential(vector d)
 }
 #endif
 
-static inline real largest_lane(vector v)
-{
-    real lane[BYTES / sizeof(real)];
-    V(storeu)(lane, v);
-    real result = lane[0];
-    for (int i = 1; i < WIDTH; i++) result = lane[i] > result ? lane[i] : result;
-    return result;
-}
-
-static inline real sum_of_lanes(vector v)
-{
-    real lane[BYTES / sizeof(real)];
-    V(storeu)(lane, v);
-    real result = lane[0];
-    for (int i = 1; i < WIDTH; i++) result += lane[i];
-    return result;
-}
-
-static inline real largest(const real* x, ptrdiff_t n)
-{
-    vector best[CHAINS];
-    for (int c = 0; c < CHAINS; c++) best[c] = V(loadu)(x + c * WIDTH);
-    for (ptrdiff_t i = STEP; i < n; i += STEP)
-        UNROLLED for (int c = 0; c < CHAINS; c++) best[c] = V(max)(best[c], V(loadu)(x + i + c * WIDTH));
-    for (int c = 1; c < CHAINS; c++) best[0] = V(max)(best[0], best[c]);
-    return largest_lane(best[0]);
-}
-
-/* The sum of exp(x - max); the exponentials are stored where `out` is no null pointer. */
-static inline real sum_of_exponentials(const real* x, ptrdiff_t n, real max, real* out)
-{
-    const vector shift = V(set1)(max);
-    vector sum[EXP_CHAINS];
-    for (int c = 0; c < EXP_CHAINS; c++) sum[c] = V(set1)(0);
-    for (ptrdiff_t i = 0; i < n; i += EXP_CHAINS * WIDTH)
-        UNROLLED for (int c = 0; c < EXP_CHAINS; c++) {
-            vector e = exponential(V(sub)(V(loadu)(x + i + c * WIDTH), shift));
-            if (out) V(storeu)(out + i + c * WIDTH, e);
-            sum[c] = V(add)(sum[c], e);
-        }
-    for (int c = 1; c < EXP_CHAINS; c++) sum[0] = V(add)(sum[0], sum[c]);
-    return sum_of_lanes(sum[0]);
-}
-
-/* As promised: for d down to -inf. */
-static inline vector any_exponential(vector d)
-{
-  #if BITS == 32
-    return exponential(V(max)(V(set1)(-87.0f), d));
-  #else
-    return exponential(V(max)(V(set1)(-708.0), d));
-  #endif
-}
-
 #if defined(__AVX512F__) && BITS == 32
   #define KEEP_WHERE(mask, v) _mm512_maskz_mov_ps(mask, v)
   #define BELOW(a, b) _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
@@ -190,6 +136,81 @@ static inline vector any_exponential(vector d)
   #define EQUAL(a, b) V(cmp)(a, b, _CMP_EQ_OQ)
   #define WHERE(mask, a, b) V(blendv)(b, a, mask)
 #endif
+
+static const real LANE[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* Of a vector its last `count` lanes, or all: what an overlapping vector has not in common with the one before. */
+static inline vector last_of(vector v, ptrdiff_t count)
+{
+    return KEEP_WHERE(AT_LEAST(V(loadu)(LANE), V(set1)((real)(WIDTH - count))), v);
+}
+
+static inline real largest_lane(vector v)
+{
+    real lane[BYTES / sizeof(real)];
+    V(storeu)(lane, v);
+    real result = lane[0];
+    for (int i = 1; i < WIDTH; i++) result = lane[i] > result ? lane[i] : result;
+    return result;
+}
+
+static inline real sum_of_lanes(vector v)
+{
+    real lane[BYTES / sizeof(real)];
+    V(storeu)(lane, v);
+    real result = lane[0];
+    for (int i = 1; i < WIDTH; i++) result += lane[i];
+    return result;
+}
+
+static inline ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* Rows of at least WIDTH elements: their last vector overlaps the one before. */
+static inline real largest(const real* x, ptrdiff_t n)
+{
+    vector best[CHAINS];
+    UNROLLED for (int c = 0; c < CHAINS; c++) best[c] = V(loadu)(x + least(c * WIDTH, n - WIDTH));
+    ptrdiff_t i = STEP;
+    for (; i + STEP <= n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++) best[c] = V(max)(best[c], V(loadu)(x + i + c * WIDTH));
+    UNROLLED for (int c = 0; c < CHAINS; c++)
+        if (i + c * WIDTH < n) best[c] = V(max)(best[c], V(loadu)(x + least(i + c * WIDTH, n - WIDTH)));
+    UNROLLED for (int c = 1; c < CHAINS; c++) best[0] = V(max)(best[0], best[c]);
+    return largest_lane(best[0]);
+}
+
+/* The sum of exp(x - max); the exponentials are stored where `out` is no null pointer. */
+static inline real sum_of_exponentials(const real* x, ptrdiff_t n, real max, real* out)
+{
+    const vector shift = V(set1)(max);
+    vector sum[EXP_CHAINS];
+    ptrdiff_t i = 0;
+    for (int c = 0; c < EXP_CHAINS; c++) sum[c] = V(set1)(0);
+    for (; i + EXP_CHAINS * WIDTH <= n; i += EXP_CHAINS * WIDTH)
+        UNROLLED for (int c = 0; c < EXP_CHAINS; c++) {
+            vector e = exponential(V(sub)(V(loadu)(x + i + c * WIDTH), shift));
+            if (out) V(storeu)(out + i + c * WIDTH, e);
+            sum[c] = V(add)(sum[c], e);
+        }
+    for (; i < n; i += WIDTH) {
+        ptrdiff_t at = least(i, n - WIDTH);
+        vector e = exponential(V(sub)(V(loadu)(x + at), shift));
+        if (out) V(storeu)(out + at, e);
+        sum[0] = V(add)(sum[0], at < i ? last_of(e, n - i) : e);
+    }
+    for (int c = 1; c < EXP_CHAINS; c++) sum[0] = V(add)(sum[0], sum[c]);
+    return sum_of_lanes(sum[0]);
+}
+
+/* As promised: for d down to -inf. */
+static inline vector any_exponential(vector d)
+{
+  #if BITS == 32
+    return exponential(V(max)(V(set1)(-87.0f), d));
+  #else
+    return exponential(V(max)(V(set1)(-708.0), d));
+  #endif
+}
 
 /* Sums in twice the working precision. */
 #if BITS == 32
@@ -229,40 +250,74 @@ static inline double sum_of_sums(sums s)
     return result;
 }
 
+/* As promised: a vector's exponentials are added to `sum` but for those of the maximum, and counted in `below`. */
+static inline void add_below(const real* x, vector max, real* out, ptrdiff_t count, vector* sum, vector* below)
+{
+    const vector zero = V(set1)(0), one = V(set1)(1);
+    vector d = V(sub)(V(loadu)(x), max), e = any_exponential(d);
+    if (out) V(storeu)(out, e);
+    vector counts = KEEP_WHERE(BELOW(d, zero), one);
+    e = KEEP_WHERE(BELOW(d, zero), e);
+    *below = V(add)(*below, count < WIDTH ? last_of(counts, count) : counts);
+    *sum = V(add)(*sum, count < WIDTH ? last_of(e, count) : e);
+}
+
 /* As promised: the sum of exp(x - max) but for those of the maximum, which are 1 and counted in `ones`. */
 static inline double sum_as_promised(const real* x, ptrdiff_t n, real max, real* out, double* ones)
 {
-    const vector shift = V(set1)(max), zero = V(set1)(0), one = V(set1)(1);
-    sums sum[2] = {{{0}}};
-    vector below[EXP_CHAINS];
+    const vector shift = V(set1)(max), zero = V(set1)(0);
+    sums sum[2];
+    vector below[EXP_CHAINS], folded[2] = {zero, zero};
+    ptrdiff_t i = 0;
+    __builtin_memset(sum, 0, sizeof sum);
     for (int c = 0; c < EXP_CHAINS; c++) below[c] = zero;
-    for (ptrdiff_t i = 0; i < n; i += STEP) {
-        vector folded[2] = {zero, zero};
-        _Pragma("GCC unroll 1") for (int c = 0; c < CHAINS; c += EXP_CHAINS) {
-            UNROLLED for (int k = 0; k < EXP_CHAINS; k++) {
-                vector d = V(sub)(V(loadu)(x + i + (c + k) * WIDTH), shift);
-                vector e = any_exponential(d);
-                if (out) V(storeu)(out + i + (c + k) * WIDTH, e);
-                below[k] = V(add)(below[k], KEEP_WHERE(BELOW(d, zero), one));
-                folded[k % 2] = V(add)(folded[k % 2], KEEP_WHERE(BELOW(d, zero), e));
-            }
-        }
+    for (; i + STEP <= n; i += STEP) {
+        folded[0] = folded[1] = zero;
+        _Pragma("GCC unroll 1") for (ptrdiff_t at = i; at < i + STEP; at += EXP_CHAINS * WIDTH)
+            UNROLLED for (int k = 0; k < EXP_CHAINS; k++)
+                add_below(x + at + k * WIDTH, shift, out ? out + at + k * WIDTH : 0, WIDTH, &folded[k % 2], &below[k]);
         for (int k = 0; k < 2; k++) sum[k] = add_wide(sum[k], folded[k]);
     }
+    folded[0] = folded[1] = zero;
+    for (; i + EXP_CHAINS * WIDTH <= n; i += EXP_CHAINS * WIDTH)
+        UNROLLED for (int k = 0; k < EXP_CHAINS; k++)
+            add_below(x + i + k * WIDTH, shift, out ? out + i + k * WIDTH : 0, WIDTH, &folded[k % 2], &below[k]);
+    for (; i + WIDTH <= n; i += WIDTH) add_below(x + i, shift, out ? out + i : 0, WIDTH, &folded[0], &below[0]);
+    if (i < n) add_below(x + n - WIDTH, shift, out ? out + n - WIDTH : 0, n - i, &folded[0], &below[0]);
+    for (int k = 0; k < 2; k++) sum[k] = add_wide(sum[k], folded[k]);
     for (int c = 1; c < EXP_CHAINS; c++) below[0] = V(add)(below[0], below[c]);
     *ones = (double)n - (double)sum_of_lanes(below[0]);
     return sum_of_sums(sum[0]) + sum_of_sums(sum[1]);
 }
 
-/* As promised: what would be subnormal is 0. */
-static inline void scaled_as_promised(real* out, ptrdiff_t n, real factor, real floor)
+static inline vector rescaled_vector(vector v, vector factor, vector floor, int promised)
 {
-    const vector f = V(set1)(factor), least = V(set1)(floor);
-    for (ptrdiff_t i = 0; i < n; i += STEP)
-        UNROLLED for (int c = 0; c < CHAINS; c++) {
-            vector v = V(loadu)(out + i + c * WIDTH);
-            V(storeu)(out + i + c * WIDTH, V(mul)(KEEP_WHERE(AT_LEAST(v, least), v), f));
-        }
+    return V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor);
+}
+
+/* Stored exponentials become results; as promised 0 where they would be subnormal. */
+static inline void rescaled(real* out, ptrdiff_t n, real factor, real floor, int promised)
+{
+    const vector f = V(set1)(factor), least_one = V(set1)(floor);
+    const vector last = rescaled_vector(V(loadu)(out + n - WIDTH), f, least_one, promised);
+    ptrdiff_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++)
+            V(storeu)(out + i + c * WIDTH, rescaled_vector(V(loadu)(out + i + c * WIDTH), f, least_one, promised));
+    for (; i + WIDTH <= n; i += WIDTH) V(storeu)(out + i, rescaled_vector(V(loadu)(out + i), f, least_one, promised));
+    V(storeu)(out + n - WIDTH, last);
+}
+
+/* out = (x - max) - log. */
+static inline void shifted_twice(const real* x, ptrdiff_t n, real max, real log, real* out)
+{
+    const vector shift = V(set1)(max), log_total = V(set1)(log);
+    ptrdiff_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        UNROLLED for (int c = 0; c < CHAINS; c++)
+            V(storeu)(out + i + c * WIDTH, V(sub)(V(sub)(V(loadu)(x + i + c * WIDTH), shift), log_total));
+    for (; i < n; i += WIDTH)
+        V(storeu)(out + least(i, n - WIDTH), V(sub)(V(sub)(V(loadu)(x + least(i, n - WIDTH)), shift), log_total));
 }
 
 /* Every other element of a row as a run in L1. */
@@ -277,7 +332,7 @@ static inline const real* every_other(const real* x, ptrdiff_t n)
 }
 
 /* out = x * factor, or a plain copy for a factor of 1, which the compiler knows. */
-static inline void scaled(const real* x, ptrdiff_t n, real factor, int is_copy, int streams, real* out)
+static inline void scaled_copy(const real* x, ptrdiff_t n, real factor, int is_copy, int streams, real* out)
 {
     const vector f = V(set1)(factor);
     for (ptrdiff_t i = 0; i < n; i += STEP)
@@ -293,6 +348,55 @@ static _Thread_local const long long* targets;       /* a class for each row, of
 
 #include "limits_beside.h"
 
+/* log(1 + rest). */
+static inline double log_of(double rest, int promised)
+{
+    double total = 1 + rest, lost = promised ? rest - (total - 1) : 0;
+    return logarithm(D(set1)(total))[0] + lost;
+}
+
+/* Of a stored row of exponentials its gradient: that of the target's own as promised from those of the others. */
+static inline void gradient_of_row(ptrdiff_t n, long long target, double rest, double share, int promised, real* out)
+{
+    double total = 1 + rest, factor = share / total, own = out[target];
+    double entry = promised ? -((1 - own) + rest) * factor : own * factor - share;
+    rescaled(out, n, (real)factor, (real)(total * LEAST_NORMAL), promised);
+    out[target] = (real)(promised && entry > -LEAST_NORMAL ? 0 : entry);
+}
+
+/* One row after the other. */
+static inline __attribute__((always_inline)) void row_by_row(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result,
+                                                              int promised, real* out)
+{
+    const double n_kept = result == GRADIENT ? (double)check_targets(n_rows, n) : 1;
+    double losses = 0;
+    for (ptrdiff_t row = 0; row < n_rows; row++, x += n, out += result == LSE ? 0 : n) {
+        if (result == GRADIENT && targets[row] == IGNORED) {
+            __builtin_memset(out, 0, (size_t)n * sizeof(real));
+            continue;
+        }
+        real max = largest(x, n), *stored = result == SOFTMAX || result == GRADIENT ? out : 0;
+        double ones = 0, rest;
+        if (promised) rest = sum_as_promised(x, n, max, stored, &ones) + (ones - 1);
+        else rest = sum_of_exponentials(x, n, max, stored) - 1;
+        if (result == LSE) out[row] = (real)(promised ? max + log_of(rest, 1) : max + (1 + rest));
+        if (result == SOFTMAX) rescaled(out, n, (real)(1 / (1 + rest)), (real)((1 + rest) * LEAST_NORMAL), promised);
+        if (result == LOG_SOFTMAX) shifted_twice(x, n, max, (real)log_of(rest, promised), out);
+        if (result == GRADIENT) {
+            losses += (max - x[targets[row]]) + log_of(rest, promised);
+            gradient_of_row(n, targets[row], rest, 1 / n_kept, promised, out);
+        }
+    }
+    mean_loss = losses / n_kept;
+}
+
+static inline __attribute__((always_inline)) void rows(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result, int promised,
+                                                        real* out)
+{
+    if (n < MOST_SIDE_BY_SIDE) side_by_side(x, n_rows, n, result, promised, out);
+    else row_by_row(x, n_rows, n, result, promised, out);
+}
+
 #define FOR_EACH_ROW for (const real* end = x + n_rows * n; x < end; x += n, out += n)
 
 void read_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
@@ -302,79 +406,64 @@ void read_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 
 void copy(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    scaled(x, n_rows * n, 1, 1, 0, out);
+    scaled_copy(x, n_rows * n, 1, 1, 0, out);
 }
 
 void copy_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    scaled(x, n_rows * n, 1, 1, 1, out);
+    scaled_copy(x, n_rows * n, 1, 1, 1, out);
     _mm_sfence();
 }
 
 void read_twice_write_once(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    FOR_EACH_ROW scaled(x, n, largest(x, n), 0, 0, out);
+    FOR_EACH_ROW scaled_copy(x, n, largest(x, n), 0, 0, out);
 }
 
 void read_twice_write_once_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    FOR_EACH_ROW scaled(x, n, largest(x, n), 0, 1, out);
+    FOR_EACH_ROW scaled_copy(x, n, largest(x, n), 0, 1, out);
     _mm_sfence();
 }
 
 void max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, LSE, 0, out); return; }
-    for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
-        real max = largest(x, n);
-        out[row] = max + sum_of_exponentials(x, n, max, 0);
-    }
-}
-
-void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
-{
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, SOFTMAX, 0, out); return; }
-    FOR_EACH_ROW scaled(out, n, 1 / sum_of_exponentials(x, n, largest(x, n), out), 0, 0, out);
+    rows(x, n_rows, n, LSE, 0, out);
 }
 
 void max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, LSE, 1, out); return; }
-    for (ptrdiff_t row = 0; row < n_rows; row++, x += n) {
-        real max = largest(x, n);
-        double ones, rest = sum_as_promised(x, n, max, 0, &ones);
-        out[row] = (real)(max + (rest + ones));
-    }
+    rows(x, n_rows, n, LSE, 1, out);
+}
+
+void store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    rows(x, n_rows, n, SOFTMAX, 0, out);
 }
 
 void store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    if (n < MOST_SIDE_BY_SIDE) { side_by_side(x, n_rows, n, SOFTMAX, 1, out); return; }
-    FOR_EACH_ROW {
-        double ones, rest = sum_as_promised(x, n, largest(x, n), out, &ones);
-        scaled_as_promised(out, n, (real)(1 / (rest + ones)), (real)((rest + ones) * (BITS == 32 ? 0x1p-126 : 0x1p-1022)));
-    }
+    rows(x, n_rows, n, SOFTMAX, 1, out);
 }
 
-/* Of rows of less than MOST_SIDE_BY_SIDE elements. */
 void log_of_softmax(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    side_by_side(x, n_rows, n, LOG_SOFTMAX, 0, out);
+    rows(x, n_rows, n, LOG_SOFTMAX, 0, out);
 }
 
 void log_of_softmax_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    side_by_side(x, n_rows, n, LOG_SOFTMAX, 1, out);
+    rows(x, n_rows, n, LOG_SOFTMAX, 1, out);
 }
 
 void loss_and_gradient(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    side_by_side(x, n_rows, n, GRADIENT, 0, out);
+    rows(x, n_rows, n, GRADIENT, 0, out);
 }
 
 void loss_and_gradient_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    side_by_side(x, n_rows, n, GRADIENT, 1, out);
+    rows(x, n_rows, n, GRADIENT, 1, out);
 }
 
 /* Of every other element: element i of row r is x[2 * (r * n + i)]. */

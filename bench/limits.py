@@ -1,10 +1,10 @@
 """The loops of limits.c as contenders: compiled on demand, called through ctypes.
 
-A loop goes over whole steps of 128 elements. Rows of another length become rows of the nearest
-such length, as many as the case's array holds (1000x1000 elements as 976 rows of 1024); rows of
-less than 64 elements, and columns, become a whole number of tiles of 64. Small arrays are gone over
-several times in one call. The time is scaled to the case's number of elements: what counts is the
-time of an element.
+A loop that only reads or copies goes over whole steps of 128 elements: rows of another length
+become rows of the nearest such length, as many as the case's array holds (1000x1000 elements as
+976 rows of 1024). Rows of less than 64 elements, and columns, become a whole number of tiles of 64.
+Small arrays are gone over several times in one call. The time is scaled to the case's number of
+elements: what counts is the time of an element.
 """
 
 from __future__ import annotations
@@ -90,13 +90,15 @@ def compile_to(target, compiler, flags):
         raise SkippedError(f"limits.c does not compile: {process.stderr.strip()[:300]}")
 
 
-def neighbouring_shape(case: Case):
+def shape_of_loop(name, case: Case):
     """How many rows a loop goes over in a case's array, and of which length."""
     n_rows, n = case.shape
     if case.layout in ("axis 0", "Fortran"):
         return n_rows // SIDE * SIDE, n // 4 * 4
     if n < SHORT_ROW:
         return n_rows // SIDE * SIDE, n
+    if not any(word in name for word in ("read", "copy")):
+        return n_rows, n
     length = max(STEP, round(n / STEP) * STEP)
     if length > n_rows * n:
         length = n // STEP * STEP
@@ -116,7 +118,7 @@ def limit(name, instructions=None):
         loops.repeat.restype = None
         loops.repeat.argtypes = ARGUMENTS
         loop = ctypes.cast(loops[functions()[name]], ctypes.c_void_p)
-        n_rows, length = neighbouring_shape(case)
+        n_rows, length = shape_of_loop(name, case)
         x, out = inputs.x.ctypes.data, inputs.out.ctypes.data
         targets = inputs.target.ctypes.data
         assert x % 64 == out % 64 == 0
@@ -131,7 +133,7 @@ def scale(entrant):
     """What turns the time of an entrant's call into that of each element of its case once."""
     if entrant.contender not in functions():
         return 1.0
-    n_rows, length = neighbouring_shape(entrant.case)
+    n_rows, length = shape_of_loop(entrant.contender, entrant.case)
     return entrant.case.n_elements / (n_rows * length * repeats(entrant.case))
 
 

@@ -106,9 +106,14 @@ static inline sums widened(vector v)
     return (sums){LOWER_HALF(v), UPPER_HALF(v)};
 }
 
-static inline vector lse_beside(vector max, sums total)
+static inline sums logarithms(sums total)
 {
-    return V(add)(max, NARROW(((sums){logarithm(total.lower), logarithm(total.upper)})));
+    return (sums){logarithm(total.lower), logarithm(total.upper)};
+}
+
+static inline sums plus(sums a, sums b)
+{
+    return (sums){ADD_WIDE(a.lower, b.lower), ADD_WIDE(a.upper, b.upper)};
 }
 #else
   #define NARROW(s) V(add)((s).lower, (s).upper)
@@ -117,14 +122,33 @@ static inline sums widened(vector v)
     return (sums){V(set1)(0), v};
 }
 
-static inline vector lse_beside(vector max, sums total)
+static inline sums logarithms(sums total)
 {
-    return V(add)(max, logarithm(NARROW(total)));
+    return widened(logarithm(NARROW(total)));
+}
+
+static inline sums plus(sums a, sums b)
+{
+    sums sum = add_wide(a, b.upper);
+    return (sums){V(add)(sum.lower, b.lower), sum.upper};
 }
 #endif
 
-/* As promised: in twice the working precision, the maximum's own 1 by itself. */
-static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
+/* log(1 + rest), of which 1 + rest alone would lose what a confident row is about. */
+static inline sums logarithms_as_promised(sums rest, sums total)
+{
+    sums log = logarithms(total);
+  #if BITS == 32
+    log.lower += rest.lower - (total.lower - 1);
+    log.upper += rest.upper - (total.upper - 1);
+  #else
+    log.upper += NARROW(rest) - (NARROW(total) - 1);
+  #endif
+    return log;
+}
+
+/* As promised: in twice the working precision and without the maximum's own 1. */
+static inline sums rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
 {
     const vector zero = V(set1)(0), one = V(set1)(1);
     sums sum = widened(zero);
@@ -136,46 +160,52 @@ static inline sums sums_beside_as_promised(tile_of_rows tile, ptrdiff_t n, ptrdi
         below = V(add)(below, KEEP_WHERE(BELOW(d, zero), one));
         sum = add_wide(sum, KEEP_WHERE(BELOW(d, zero), e));
     }
-    return add_wide(sum, V(sub)(V(set1)((real)n), below));
+    return add_wide(sum, V(sub)(V(set1)((real)(n - 1)), below));
 }
 
 /* As promised for logsumexp near 0: the differences and exponentials of float32 in doubles, of those that are not the maximum. */
 #define MOST_CAREFUL (BITS == 32 ? 4 : 0)
 
 #if BITS == 32
-static inline sums careful_sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+static inline sums careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
 {
     vector best = V(loadu)(&tile[0][r]);
-    sums total = widened(V(set1)(1)), shift = widened(max);
+    sums rest = widened(V(set1)(0)), shift = widened(max);
     for (ptrdiff_t i = 1; i < n; i++) {
         vector x = V(loadu)(&tile[i][r]);
         sums other = widened(V(min)(best, x));
         best = V(max)(best, x);
-        total.lower += exponential_of_doubles(D(max)(D(set1)(-708.0), other.lower - shift.lower));
-        total.upper += exponential_of_doubles(D(max)(D(set1)(-708.0), other.upper - shift.upper));
+        rest.lower += exponential_of_doubles(D(max)(D(set1)(-708.0), other.lower - shift.lower));
+        rest.upper += exponential_of_doubles(D(max)(D(set1)(-708.0), other.upper - shift.upper));
     }
-    return total;
+    return rest;
 }
 #else
-static inline sums careful_sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+static inline sums careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
 {
-    return sums_beside_as_promised(tile, n, r, max, 0);
+    return rests_beside(tile, n, r, max, 0);
 }
 #endif
 
 /* What a loop leaves: logsumexps, softmax, log-softmax, or the gradient of the mean loss, and the loss. */
 enum result { LSE, SOFTMAX, LOG_SOFTMAX, GRADIENT };
-static _Thread_local real mean_loss;
+static _Thread_local double mean_loss;
+#define IGNORED -100
+#define LEAST_NORMAL ((real)(BITS == 32 ? 0x1p-126 : 0x1p-1022))
 
-/* Of the targets: their classes, logits and entries of the gradient, for the rows of a tile. */
+/* Of the targets: their classes (-1: ignored) and, for the rows of a tile, logits and entries of the gradient. */
 typedef struct { _Alignas(64) real place[SIDE], logit[SIDE], entry[SIDE]; } tile_of_targets;
 
-/* Nothing is written before every target was seen to be a class. */
-static void check_targets(ptrdiff_t n_rows, ptrdiff_t n)
+/* How many rows are not ignored. Nothing is written before every target was seen to be a class. */
+static ptrdiff_t check_targets(ptrdiff_t n_rows, ptrdiff_t n)
 {
-    long long n_wrong = 0;
-    for (ptrdiff_t row = 0; row < n_rows; row++) n_wrong += (targets[row] < 0) | (targets[row] >= n);
+    long long n_wrong = 0, n_kept = 0;
+    for (ptrdiff_t row = 0; row < n_rows; row++) {
+        n_kept += targets[row] != IGNORED;
+        n_wrong += (targets[row] != IGNORED) & ((targets[row] < 0) | (targets[row] >= n));
+    }
     if (n_wrong) __builtin_trap();
+    return n_kept;
 }
 
 /* Few classes are asked one by one, all rows at once; among more, each row goes to its own. */
@@ -186,8 +216,9 @@ static inline int asks_each(ptrdiff_t n)
 
 static inline void open_targets(const real* x, ptrdiff_t row, ptrdiff_t n, tile_of_rows tile, tile_of_targets* of)
 {
-    for (ptrdiff_t r = 0; r < SIDE; r++) of->place[r] = (real)(int)targets[row + r];
-    for (ptrdiff_t r = 0; r < SIDE && !asks_each(n); r++) of->logit[r] = x[(row + r) * n + targets[row + r]];
+    for (ptrdiff_t r = 0; r < SIDE; r++) of->place[r] = (real)(int)(targets[row + r] == IGNORED ? -1 : targets[row + r]);
+    for (ptrdiff_t r = 0; r < SIDE && !asks_each(n); r++)
+        of->logit[r] = of->place[r] < 0 ? 0 : x[(row + r) * n + targets[row + r]];
     for (ptrdiff_t r = 0; r < SIDE && asks_each(n); r += WIDTH) {
         vector logit = V(loadu)(&tile[0][r]), place = V(loadu)(of->place + r);
         for (ptrdiff_t i = 1; i < n; i++) logit = WHERE(EQUAL(place, V(set1)((real)i)), V(loadu)(&tile[i][r]), logit);
@@ -195,14 +226,20 @@ static inline void open_targets(const real* x, ptrdiff_t row, ptrdiff_t n, tile_
     }
 }
 
-/* -(1 - p) of a target, from its exponential; as promised from those of the others, which for a confident row are all that counts. */
-static inline vector entry_of(vector logit, vector max, sums total, vector factor, vector share, int promised)
+/* The exponential of the target, picked from those that are stored where that is less work. */
+static inline vector own_exponential(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector place, vector logit, vector max)
 {
-    const vector zero = V(set1)(0), least = V(set1)(BITS == 32 ? -0x1p-126 : -0x1p-1022);
-    if (!promised) return V(sub)(V(mul)(exponential(V(sub)(logit, max)), factor), share);
-    vector own = V(sub)(zero, any_exponential(V(sub)(logit, max)));
-    vector entry = V(sub)(zero, V(mul)(NARROW(add_wide(total, own)), factor));
-    return KEEP_WHERE(AT_LEAST(least, entry), entry);
+    if (n > 4) return any_exponential(V(sub)(logit, max));
+    vector own = V(loadu)(&tile[0][r]);
+    for (ptrdiff_t i = 1; i < n; i++) own = WHERE(EQUAL(place, V(set1)((real)i)), V(loadu)(&tile[i][r]), own);
+    return own;
+}
+
+/* -(1 - p) of a target: the others' exponentials, which for a confident row are all that counts. */
+static inline vector entry_as_promised(sums rest, vector own, vector factor)
+{
+    vector entry = V(sub)(V(set1)(0), V(mul)(NARROW(add_wide(rest, V(sub)(V(set1)(1), own))), factor));
+    return KEEP_WHERE(AT_LEAST(V(set1)(-LEAST_NORMAL), entry), entry);
 }
 
 static inline __attribute__((always_inline)) void side_by_side(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result,
@@ -210,49 +247,60 @@ static inline __attribute__((always_inline)) void side_by_side(const real* x, pt
 {
     _Alignas(64) static _Thread_local tile_of_rows tile;
     static _Thread_local tile_of_targets of;
-    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022), share = V(set1)(1 / (real)n_rows);
-    vector losses = V(set1)(0);
-    if (result == GRADIENT) check_targets(n_rows, n);
+    const vector zero = V(set1)(0), one = V(set1)(1), least_normal = V(set1)(LEAST_NORMAL);
+    const double n_kept = result == GRADIENT ? (double)check_targets(n_rows, n) : 1;
+    const vector share = V(set1)((real)(1 / n_kept));
+    sums losses = widened(zero);
     for (ptrdiff_t row = 0; row < n_rows; row += SIDE) {
         tile_in(x + row * n, n, tile);
         if (result == GRADIENT) open_targets(x, row, n, tile, &of);
         for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
             vector max = largest_beside(tile, n, r);
             int stores = result == SOFTMAX || result == GRADIENT;
-            sums total;
-            if (promised && result == LSE && n <= MOST_CAREFUL) total = careful_sums_beside(tile, n, r, max);
-            else if (promised) total = sums_beside_as_promised(tile, n, r, max, stores);
-            else total = widened(sums_beside(tile, n, r, max, stores));
+            sums rest = widened(zero), total, log = widened(zero);
+            if (!promised) total = widened(sums_beside(tile, n, r, max, stores));
+            else {
+                rest = result == LSE && n <= MOST_CAREFUL ? careful_rests_beside(tile, n, r, max) : rests_beside(tile, n, r, max, stores);
+                total = add_wide(rest, one);
+            }
+            if (result != SOFTMAX) log = promised ? logarithms_as_promised(rest, total) : logarithms(total);
             if (result == LSE) {
-                V(storeu)(out + row + r, lse_beside(max, total));
+                V(storeu)(out + row + r, promised ? NARROW(plus(widened(max), log)) : V(add)(max, NARROW(log)));
                 continue;
             }
             if (result == LOG_SOFTMAX) {
-                vector log = lse_beside(V(set1)(0), total);
+                vector log_total = NARROW(log);
                 for (ptrdiff_t i = 0; i < n; i++)
-                    V(storeu)(&tile[i][r], V(sub)(V(sub)(V(loadu)(&tile[i][r]), max), log));
+                    V(storeu)(&tile[i][r], V(sub)(V(sub)(V(loadu)(&tile[i][r]), max), log_total));
                 continue;
             }
-            vector sum = NARROW(total), factor = V(div)(result == GRADIENT ? share : one, sum), floor = V(mul)(sum, least);
-            vector place = V(set1)(-1), entry = V(set1)(0);
+            vector sum = NARROW(total), factor = V(div)(result == GRADIENT ? share : one, sum), floor = V(mul)(sum, least_normal);
+            vector place = V(set1)(-1), entry = zero;
             if (result == GRADIENT) {
-                vector logit = V(loadu)(of.logit + r);
-                losses = V(add)(losses, lse_beside(V(sub)(max, logit), total));
-                entry = entry_of(logit, max, total, factor, share, promised);
-                V(storeu)(of.entry + r, entry);
+                vector logit = V(loadu)(of.logit + r), loss;
                 place = V(loadu)(of.place + r);
+                if (promised) {
+                    loss = NARROW(plus(plus(widened(max), widened(V(sub)(zero, logit))), log));
+                    losses = add_wide(losses, KEEP_WHERE(AT_LEAST(place, zero), loss));
+                    entry = entry_as_promised(rest, own_exponential(tile, n, r, place, logit, max), factor);
+                    factor = KEEP_WHERE(AT_LEAST(place, zero), factor);
+                } else {
+                    losses.upper += widened(V(add)(V(sub)(max, logit), NARROW(log))).upper;
+                    entry = V(sub)(V(mul)(exponential(V(sub)(logit, max)), factor), share);
+                }
+                V(storeu)(of.entry + r, entry);
             }
             for (ptrdiff_t i = 0; i < n; i++) {
-                vector v = V(loadu)(&tile[i][r]);
-                v = V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, floor), v) : v, factor);
+                vector v = rescaled_vector(V(loadu)(&tile[i][r]), factor, floor, promised);
                 if (result == GRADIENT && asks_each(n)) v = WHERE(EQUAL(place, V(set1)((real)i)), entry, v);
                 V(storeu)(&tile[i][r], v);
             }
         }
         if (result != LSE) tile_out(tile, n, out + row * n);
-        for (ptrdiff_t r = 0; r < SIDE && result == GRADIENT && !asks_each(n); r++) out[(row + r) * n + targets[row + r]] = of.entry[r];
+        for (ptrdiff_t r = 0; r < SIDE && result == GRADIENT && !asks_each(n); r++)
+            if (of.place[r] >= 0) out[(row + r) * n + targets[row + r]] = of.entry[r];
     }
-    mean_loss = sum_of_lanes(losses) / (real)n_rows;
+    mean_loss = sum_of_sums(losses) / n_kept;
 }
 
 /* Columns: element i of row r is at x[i * n_rows + r], n a multiple of 4, n_rows one of SIDE. What belongs to a row, a register in the
@@ -304,24 +352,25 @@ static inline void sum_columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int
 
 static void columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
 {
-    const vector one = V(set1)(1), least = V(set1)(BITS == 32 ? 0x1p-126 : 0x1p-1022);
+    const vector one = V(set1)(1), least_normal = V(set1)(LEAST_NORMAL);
     if (n_rows > MOST_COLUMNS) __builtin_trap();
     largest_of_columns(x, n_rows, n);
     if (promised) sum_columns(x, n_rows, n, stores, 1, out);
     else sum_columns(x, n_rows, n, stores, 0, out);
     for (ptrdiff_t r = 0; r < n_rows / WIDTH; r++) {
-        vector own = V(sub)(V(set1)((real)n), below_of[r]);
-        sums total = promised ? add_wide(total_of[r], own) : widened(sum_of[r]);
+        sums rest = add_wide(total_of[r], V(sub)(V(set1)((real)(n - 1)), below_of[r]));
+        sums total = promised ? add_wide(rest, one) : widened(sum_of[r]);
         if (!stores) {
-            V(storeu)(out + r * WIDTH, lse_beside(max_of[r], total));
+            sums log = promised ? logarithms_as_promised(rest, total) : logarithms(total);
+            V(storeu)(out + r * WIDTH, promised ? NARROW(plus(widened(max_of[r]), log)) : V(add)(max_of[r], NARROW(log)));
             continue;
         }
-        below_of[r] = V(mul)(NARROW(total), least);       /* from here on the floor and the factor of the results */
+        below_of[r] = V(mul)(NARROW(total), least_normal);       /* from here on the floor and the factor of the results */
         max_of[r] = V(div)(one, NARROW(total));
     }
     for (ptrdiff_t i = 0; stores && i < n; i++, out += n_rows)
         for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) {
             vector v = V(loadu)(out + r);
-            V(storeu)(out + r, V(mul)(promised ? KEEP_WHERE(AT_LEAST(v, below_of[r / WIDTH]), v) : v, max_of[r / WIDTH]));
+            V(storeu)(out + r, rescaled_vector(v, max_of[r / WIDTH], below_of[r / WIDTH], promised));
         }
 }

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlse._bench.cases import COLUMN_LIMITS, LIMITS, STRIDED_LIMITS, Case, Entrant
+from fastlse._bench.cases import (
+    ARITHMETIC_LIMITS,
+    COLUMN_LIMITS,
+    LIMITS,
+    STRIDED_LIMITS,
+    Case,
+    Entrant,
+)
 from fastlse._bench.contenders import SkippedError
 from fastlse._bench.inputs import make_inputs
 
@@ -40,17 +47,18 @@ def test_compiles(tmp_path, instructions, dtype):
     assert target.stat().st_size > 0
 
 
-def computed(name, operation, dtype, shape):
+def computed(name, case, inputs=None):
     """What a loop leaves in the output, and the rows that it went over."""
-    case = Case(operation, dtype, shape)
-    inputs = make_inputs(case)
+    inputs = inputs or make_inputs(case)
     try:
-        limits.limit(name)(case, inputs)[operation]()
+        limits.limit(name)(case, inputs)[case.operation]()
     except SkippedError as error:
         pytest.skip(str(error))
-    n_rows, length = limits.neighbouring_shape(case)
+    n_rows, length = limits.shape_of_loop(name, case)
     rows = inputs.x.ravel()[: n_rows * length].reshape(n_rows, length)
-    return inputs.out.ravel(), rows.astype(np.float64)
+    out = inputs.out.ravel()
+    size = n_rows if case.operation == "logsumexp" else rows.size
+    return out[:size].reshape(n_rows, -1), rows.astype(np.float64)
 
 
 def exact(x, axis):
@@ -61,36 +69,66 @@ def exact(x, axis):
     return (row_max + np.log(total)).squeeze(axis), exponentials / total
 
 
+def expected_of(operation, rows, target):
+    """An operation's results, row by row; the gradient is of the mean loss."""
+    lse, softmax = exact(rows, 1)
+    if operation == "logsumexp":
+        return lse[:, np.newaxis]
+    if operation == "log_softmax":
+        return np.log(softmax)
+    if operation == "cross_entropy_and_grad":
+        kept = target[: len(rows)] >= 0
+        softmax[kept, target[: len(rows)][kept]] -= 1
+        softmax *= kept[:, np.newaxis] / kept.sum()
+    return softmax
+
+
+SHAPES = [*((150, n) for n in (2, 3, 4, 5, 10, 33)), *((9, n) for n in (64, 65, 100, 128, 300))]
+
+
 @each_dtype
-@pytest.mark.parametrize("length", [2, 3, 5, 10, 33])
-def test_short_rows(dtype, length):
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+@pytest.mark.parametrize("operation", ARITHMETIC_LIMITS)
+def test_rows(dtype, shape, operation):
+    case = Case(operation, dtype, shape)
+    inputs = make_inputs(case)
     tolerance = 3e-6 if dtype == "float32" else 1e-13
-    for suffix in ("", ", as promised"):
-        name = f"limit max and sum{suffix}"
-        out, rows = computed(name, "logsumexp", dtype, (150, length))
-        assert rows.shape == (128, length)
-        np.testing.assert_allclose(out[:128], exact(rows, 1)[0], rtol=tolerance, atol=tolerance)
-        name = f"limit store and rescale{suffix}"
-        out, rows = computed(name, "softmax", dtype, (150, length))
-        softmax = exact(rows, 1)[1]
-        np.testing.assert_allclose(out[: rows.size], softmax.ravel(), rtol=tolerance)
-        name = f"limit log of softmax{suffix}"
-        out, rows = computed(name, "log_softmax", dtype, (150, length))
-        np.testing.assert_allclose(out[: rows.size], np.log(softmax).ravel(), rtol=tolerance)
-        name = f"limit loss and gradient{suffix}"
-        case = Case("cross_entropy_and_grad", dtype, (150, length))
-        out, rows = computed(name, case.operation, dtype, case.shape)
-        softmax[np.arange(128), make_inputs(case).target[:128]] -= 1
-        np.testing.assert_allclose(
-            out[: rows.size], softmax.ravel() / len(rows), rtol=tolerance, atol=tolerance
-        )
+    for name in ARITHMETIC_LIMITS[operation]:
+        out, rows = computed(name, case, inputs)
+        assert rows.shape == (128 if shape[1] < 64 else shape[0], shape[1])
+        expected = expected_of(operation, rows, inputs.target)
+        if name == "limit max and sum" and shape[1] >= 64:  # which takes no logarithm
+            row_max = rows.max(axis=1, keepdims=True)
+            expected = row_max + np.exp(expected - row_max)
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@each_dtype
+@pytest.mark.parametrize("length", [3, 10, 65, 100])
+def test_promises(dtype, length):
+    """Rows with -inf, confident ones and ignored ones, which the loops without promises leave."""
+    case = Case("cross_entropy_and_grad", dtype, (64, length))
+    inputs = make_inputs(case)
+    inputs.x[::2, 1] = -np.inf
+    inputs.x[::4, 0] += 60
+    inputs.target[::4] = 0
+    inputs.target[3::8] = -100
+    out, rows = computed(ARITHMETIC_LIMITS[case.operation][1], case, inputs)
+    expected = expected_of(case.operation, rows, inputs.target)
+    with np.errstate(under="ignore"):
+        others = np.exp(rows[::4, 1:] - rows[::4, :1]).sum(axis=1)  # whose total is 1 to a digit
+    expected[::4, 0] = -others / (1 + others) / (inputs.target >= 0).sum()
+    tolerance = 3e-6 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(out[::4, 0], expected[::4, 0], rtol=tolerance)
+    np.testing.assert_array_equal(out[3::8], 0)
 
 
 @each_dtype
 def test_columns(dtype):
     tolerance = 3e-6 if dtype == "float32" else 1e-13
     case = Case("softmax", dtype, (150, 41), layout="Fortran")
-    n_rows, length = limits.neighbouring_shape(case)
+    n_rows, length = limits.shape_of_loop("limit columns max and sum", case)
     assert (n_rows, length) == (128, 40)
     inputs = make_inputs(case)
     memory = inputs.x.ravel(order="K")[: n_rows * length].reshape(length, n_rows)
@@ -109,16 +147,17 @@ def test_columns(dtype):
 def test_every_other_element(dtype):
     tolerance = 1e-5 if dtype == "float32" else 1e-13
     case = Case("softmax", dtype, (9, 300), layout="strided")
-    n_rows, length = limits.neighbouring_shape(case)
     inputs = make_inputs(case)
-    rows = inputs.x.ravel()[: n_rows * length].reshape(n_rows, length).astype(np.float64)
-    row_max = rows.max(axis=1)
-    sums = row_max + np.exp(rows - row_max[:, np.newaxis]).sum(axis=1)
-    softmax = exact(rows, 1)[1].ravel()
     for operation, names in STRIDED_LIMITS.items():
         for name in names:
+            n_rows, length = limits.shape_of_loop(name, case)
+            rows = inputs.x.ravel()[: n_rows * length].reshape(n_rows, length).astype(np.float64)
+            row_max = rows.max(axis=1)
             limits.limit(name)(case, inputs)[case.operation]()
-            expected = sums if operation == "logsumexp" else softmax
+            lse, softmax = exact(rows, 1)
+            expected = lse if operation == "logsumexp" else softmax.ravel()
+            if name == "limit strided max and sum":
+                expected = row_max + np.exp(lse - row_max)
             expected = row_max if "read once" in name else expected
             np.testing.assert_allclose(
                 inputs.out.ravel()[: expected.size], expected, rtol=tolerance, err_msg=name
@@ -126,48 +165,35 @@ def test_every_other_element(dtype):
 
 
 @each_dtype
-def test_loops_that_store(dtype):
-    shape = (9, 300)
+def test_loops_that_move_memory(dtype):
+    case = Case("softmax", dtype, (9, 300))
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
     for name in LIMITS["softmax"]:
-        out, rows = computed(name, "softmax", dtype, shape)
-        exponentials = np.exp(rows - rows.max(axis=1, keepdims=True))
-        expected = {
-            "limit copy": rows,
-            "limit copy, streaming": rows,
-            "limit store and rescale": exponentials / exponentials.sum(axis=1, keepdims=True),
-            "limit store and rescale, as promised": (
-                exponentials / exponentials.sum(axis=1, keepdims=True)
-            ),
-        }.get(name, rows * rows.max(axis=1, keepdims=True))
-        tolerance = 1e-5 if dtype == "float32" else 1e-13
-        np.testing.assert_allclose(out[: rows.size], expected.ravel(), rtol=tolerance)
+        if "copy" in name or "read" in name:
+            out, rows = computed(name, case)
+            copied = rows if "copy" in name else rows * rows.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(out, copied, rtol=tolerance, err_msg=name)
+    out, rows = computed("limit read once", Case("logsumexp", dtype, (9, 300)))
+    np.testing.assert_array_equal(out, rows.max(axis=1, keepdims=True))
 
 
-@each_dtype
-def test_loops_that_reduce(dtype):
-    out, rows = computed("limit read once", "logsumexp", dtype, (9, 300))
-    np.testing.assert_array_equal(out[: len(rows)], rows.max(axis=1))
-    for name in ("limit max and sum", "limit max and sum, as promised"):
-        out, rows = computed(name, "logsumexp", dtype, (9, 300))
-        row_max = rows.max(axis=1)
-        expected = row_max + np.exp(rows - row_max[:, np.newaxis]).sum(axis=1)
-        np.testing.assert_allclose(out[: len(rows)], expected, rtol=1e-5)
-
-
-def test_neighbouring_shapes():
+def test_shapes_of_loops():
     """Whole steps, never more elements than the array has, and almost as many."""
 
-    def neighbour(*shape, layout="C"):
-        return limits.neighbouring_shape(Case("softmax", "float32", shape, layout=layout))
+    def shape_of(name, *shape, layout="C"):
+        return limits.shape_of_loop(
+            f"limit {name}", Case("softmax", "float32", shape, layout=layout)
+        )
 
-    assert neighbour(1000, 1000) == (976, 1024)
-    assert neighbour(4, 4096) == (4, 4096)
-    assert neighbour(256, 32000) == (256, 32000)
-    assert neighbour(1, 1000) == (1, 896)
-    assert neighbour(100000, 10) == (99968, 10)
-    assert neighbour(1000, 1000, layout="axis 0") == (960, 1000)
+    assert shape_of("copy", 1000, 1000) == (976, 1024)
+    assert shape_of("store and rescale", 1000, 1000) == (1000, 1000)
+    assert shape_of("copy", 4, 4096) == (4, 4096)
+    assert shape_of("copy", 256, 32000) == (256, 32000)
+    assert shape_of("read once", 1, 1000) == (1, 896)
+    assert shape_of("max and sum", 100000, 10) == (99968, 10)
+    assert shape_of("columns max and sum", 1000, 1000, layout="axis 0") == (960, 1000)
     for shape in ((1, 1000), (32, 1000), (8, 1000000)):
-        n_rows, length = neighbour(*shape)
+        n_rows, length = shape_of("copy", *shape)
         assert length % limits.STEP == 0
         assert 0.85 * np.prod(shape) <= n_rows * length <= np.prod(shape)
 
@@ -177,6 +203,7 @@ def test_times_are_scaled_to_all_elements():
     case = Case("logsumexp", "float32", (1, 1000))
     assert limits.scale(Entrant(case, "fastlse")) == 1
     factor = 1000 / (896 * limits.repeats(case))
-    assert limits.scale(Entrant(case, "limit max and sum")) == pytest.approx(factor)
+    assert limits.scale(Entrant(case, "limit read once")) == pytest.approx(factor)
+    assert limits.scale(Entrant(case, "limit max and sum")) == pytest.approx(896 * factor / 1000)
     assert limits.repeats(case) > 100
     assert limits.repeats(Case("logsumexp", "float32", (1000, 1000))) == 1

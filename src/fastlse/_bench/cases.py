@@ -22,43 +22,48 @@ PEERS = (
 )
 YARDSTICK = "np.add.reduce"  # the least that a NumPy function over rows can take
 
-# The loops of bench/limits.c that bound an operation from below.
-_STORING = (
+# The loops of bench/limits.c that bound an operation from below: without promises, and with them.
+ARITHMETIC_LIMITS = {
+    operation: (f"limit {loop}", f"limit {loop}, as promised")
+    for operation, loop in (
+        ("logsumexp", "max and sum"),
+        ("softmax", "store and rescale"),
+        ("log_softmax", "log of softmax"),
+        ("cross_entropy_and_grad", "loss and gradient"),
+    )
+}
+# Loops over the layouts, and those that only move memory, have no losses.
+_USUAL = dict.fromkeys(OPERATIONS[1:], ARITHMETIC_LIMITS["softmax"]) | {
+    "logsumexp": ARITHMETIC_LIMITS["logsumexp"]
+}
+_MOVING = (
     "limit copy",
     "limit copy, streaming",
     "limit read twice, write once",
     "limit read twice, write once, streaming",
-    "limit store and rescale",
-    "limit store and rescale, as promised",
 )
 LIMITS = {
-    "logsumexp": ("limit read once", "limit max and sum", "limit max and sum, as promised"),
-    **dict.fromkeys(OPERATIONS[1:], _STORING),
-}
-ARITHMETIC_LIMITS = {
-    operation: tuple(name for name in names if "sum" in name or "rescale" in name)
-    for operation, names in LIMITS.items()
+    operation: (
+        *(("limit read once",) if operation == "logsumexp" else _MOVING),
+        *dict.fromkeys((*_USUAL[operation], *names)),
+    )
+    for operation, names in ARITHMETIC_LIMITS.items()
 }
 COLUMN_LIMITS = {
     operation: tuple(name.replace("limit", "limit columns") for name in names)
-    for operation, names in ARITHMETIC_LIMITS.items()
+    for operation, names in _USUAL.items()
 }
 STRIDED_LIMITS = {
     operation: (
         "limit strided read once",
         *(name.replace("limit", "limit strided") for name in names),
     )
-    for operation, names in ARITHMETIC_LIMITS.items()
+    for operation, names in _USUAL.items()
 }
-# Of rows of less than 64 elements, whose logarithms count.
-SHORT_LIMITS = ARITHMETIC_LIMITS | {
-    "log_softmax": ("limit log of softmax", "limit log of softmax, as promised"),
-    "cross_entropy_and_grad": ("limit loss and gradient", "limit loss and gradient, as promised"),
-}
-SHORT_ROW = 64
+SHORT_ROW = 64  # elements: the loops take shorter rows side by side
 LIMIT_NAMES = frozenset(
     name
-    for limits in (LIMITS, COLUMN_LIMITS, STRIDED_LIMITS, SHORT_LIMITS)
+    for limits in (LIMITS, COLUMN_LIMITS, STRIDED_LIMITS)
     for names in limits.values()
     for name in names
 )
@@ -178,7 +183,8 @@ def _cases(
 
 # A working set of at most 256 KiB, output included, fits into the L2 cache of any recent processor.
 _IN_CACHE = {"logsumexp": 32768, **dict.fromkeys(OPERATIONS[1:], 16384)}
-CACHED_LENGTHS = (1000, 4096, 16384)
+_CACHED_LENGTHS = (1000, 4096, 16384)
+CACHED_SHAPES = {(size // n, n) for size in _IN_CACHE.values() for n in _CACHED_LENGTHS}
 BIG_SHAPES = ((256, 32000), (8, 1000000))
 PEER_SHAPES = ((100000, 10), (10000, 100), (1000, 1000), *BIG_SHAPES)
 SHORT_LENGTHS = (2, 3, 5, 10, 33, 65, 100)
@@ -186,7 +192,7 @@ SHORT_LENGTHS = (2, 3, 5, 10, 33, 65, 100)
 
 def _limit_cases() -> Iterator[Case]:
     for operation, size in _IN_CACHE.items():
-        yield from _cases([(size // n, n) for n in CACHED_LENGTHS], [operation], [1])
+        yield from _cases([(size // n, n) for n in _CACHED_LENGTHS], [operation], [1])
         yield from _cases(BIG_SHAPES, [operation], [1])
 
 
@@ -200,7 +206,7 @@ def _arithmetic_limits(case: Case) -> tuple[str, ...]:
         return COLUMN_LIMITS[case.operation]
     if case.layout == "strided":
         return STRIDED_LIMITS[case.operation]
-    return (SHORT_LIMITS if case.shape[1] < SHORT_ROW else ARITHMETIC_LIMITS)[case.operation]
+    return ARITHMETIC_LIMITS[case.operation]
 
 
 def _option_cases() -> Iterator[Case]:
@@ -209,7 +215,7 @@ def _option_cases() -> Iterator[Case]:
 
 
 _ALL = (
-    Suite("peers", tuple(_cases(PEER_SHAPES)), (OURS, *PEERS)),
+    Suite("peers", tuple(_cases(PEER_SHAPES)), (OURS, *PEERS), limits=_arithmetic_limits),
     Suite("limits", tuple(_limit_cases()), limits=_limits),
     Suite(
         "layouts",
