@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import pickle
 from pathlib import Path
 
@@ -228,6 +229,18 @@ def test_threads_and_layouts_do_not_change_it(compiled_backend, threads_for_smal
     assert LogSumExpState.from_array(np.repeat(x, 2, axis=1)[:, ::2], 1) == expected
     long = np.random.default_rng(1).standard_normal(200_000)
     assert LogSumExpState.from_array(long, n_threads=3) == LogSumExpState.from_array(long)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("values", [(0.0, -0.0, 1.0), (0.0, -0.0, -inf), (0.0, 1.0, nan, inf)])
+def test_the_same_alone_and_among_others(compiled_backend, dtype, n, values):
+    """Ties, zeros of either sign and what is no number, in every order."""
+    x = np.array(list(itertools.product(values, repeat=n)), dtype)
+    x = np.tile(x, (-(-130 // len(x)), 1))  # side by side from 64 rows on
+    together = LogSumExpState.from_array(x, 1).states
+    alone = np.stack([LogSumExpState.from_array(row).states for row in x], axis=1)
+    assert_same_bits(together, alone)
 
 
 def test_frozen_and_pickled(backend):
