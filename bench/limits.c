@@ -492,6 +492,32 @@ void strided_store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrd
     for (ptrdiff_t row = 0; row < n_rows; row++) store_and_rescale_as_promised(every_other(x + 2 * row * n, n), 1, n, out + row * n);
 }
 
+void strided_log_of_softmax(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) log_of_softmax(every_other(x + 2 * row * n, n), 1, n, out + row * n);
+}
+
+void strided_log_of_softmax_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    for (ptrdiff_t row = 0; row < n_rows; row++) log_of_softmax_as_promised(every_other(x + 2 * row * n, n), 1, n, out + row * n);
+}
+
+/* Of each row's own loss. */
+void strided_loss_and_gradient(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    const long long* classes = targets;
+    for (ptrdiff_t row = 0; row < n_rows; row++, targets++) loss_and_gradient(every_other(x + 2 * row * n, n), 1, n, out + row * n);
+    targets = classes;
+}
+
+void strided_loss_and_gradient_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    const long long* classes = targets;
+    for (ptrdiff_t row = 0; row < n_rows; row++, targets++)
+        loss_and_gradient_as_promised(every_other(x + 2 * row * n, n), 1, n, out + row * n);
+    targets = classes;
+}
+
 void columns_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
     columns(x, n_rows, n, 0, 0, out);

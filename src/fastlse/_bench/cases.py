@@ -32,7 +32,7 @@ ARITHMETIC_LIMITS = {
         ("cross_entropy_and_grad", "loss and gradient"),
     )
 }
-# Loops over the layouts, and those that only move memory, have no losses.
+# Those over columns have no logarithms of rows and no losses.
 _USUAL = dict.fromkeys(OPERATIONS[1:], ARITHMETIC_LIMITS["softmax"]) | {
     "logsumexp": ARITHMETIC_LIMITS["logsumexp"]
 }
@@ -58,7 +58,7 @@ STRIDED_LIMITS = {
         "limit strided read once",
         *(name.replace("limit", "limit strided") for name in names),
     )
-    for operation, names in _USUAL.items()
+    for operation, names in ARITHMETIC_LIMITS.items()
 }
 SHORT_ROW = 64  # elements: the loops take shorter rows side by side
 LIMIT_NAMES = frozenset(
