@@ -69,8 +69,8 @@ cdef void careful_tile(const Job* job, Tile* tile, Ends* ends, const real* like)
 
 cdef inline bint careful_unordered(const Job* job, Tile* tile, Ends* ends, int n, const real* like) noexcept nogil:
     """careful_tile without asking where the maxima stand: what is not the largest is the smaller one of two. n: a literal, 2, or 3 for
-    float32, whose two exponentials have no low parts: their sum is the same in any order. False, and nothing done, where a maximum is
-    infinite or an element NaN."""
+    float32, whose two exponentials have no low parts: their sum is the same in any order. A NaN is another, or the maximum. False, and
+    nothing done, where a maximum is not finite."""
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t step
     cdef const char* rows = tile_rows_at(job, tile, 0, n, &step, like)
@@ -80,18 +80,15 @@ cdef inline bint careful_unordered(const Job* job, Tile* tile, Ends* ends, int n
     cdef real max[64]
     cdef real other[2][64]
     cdef Pair rest
-    cdef real sum
     cdef int not_finite = 0
     cdef int lane
     for lane in range(lanes):
-        sum = first[lane] + second[lane]
         max[lane] = larger(second[lane], first[lane])          # of two zeros the first, as in tile_max
         other[0][lane] = smaller(first[lane], second[lane])
         if n == 3:
-            sum = sum + third[lane]
             other[1][lane] = smaller(max[lane], third[lane])
             max[lane] = larger(third[lane], max[lane])
-        not_finite |= (sum != sum) | (max[lane] - max[lane] != 0)
+        not_finite |= max[lane] - max[lane] != 0
     if not_finite:
         return False
     for lane in range(lanes):
