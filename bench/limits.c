@@ -7,7 +7,8 @@
 
    Those "as promised" pay for what the package's bounds ask of any code, and still for nothing else: logits of -inf, the
    maximum's own 1 kept out of the sum, whose digits it would swallow, sums in twice the working precision, results of 0
-   where they would be subnormal, rows that are ignored, losses added up in twice the working precision. */
+   where they would be subnormal, the logarithm and the target's entry of confident rows, rows that are ignored, losses added
+   up in twice the working precision. */
 
 #include <immintrin.h>
 #include <stddef.h>

@@ -9,7 +9,7 @@ cdef enum:                     # how many elements, for a function of few or of 
     ANY_NUMBER = -1
     MORE_THAN_THREE = 0        # otherwise 2 or 3
 
-cdef struct FewLanes:          # FEW_STEP lanes of a tile
+cdef struct FewLanes:          # where a tile's lanes lie, from the first of the FEW_STEP that are worked on
     const char* rows           # element i of the first is at rows + i step
     Py_ssize_t step
     const void* max            # each lane's
