@@ -3,13 +3,20 @@
 cdef extern from *:
     """
     #define FEW_ROWS 8
-    /* Shorter rows than this go through tiles, more where no rows are written. AVX2, in cache, ns an element, tiles against rows: softmax
-       float32 0.96 to 0.92 at 54 elements, gradient 1.11 to 1.11 at 53; float64 2.41 to 2.67 and 3.06 to 3.03 at 33, 2.82 to 2.37 and
-       3.21 to 2.73 at 39; logsumexp float32 0.64 to 0.68 at 79, float64 1.70 to 1.79 at 48, 1.65 to 1.53 at 64. */
-    #define TILE_ROW_F32 53
-    #define TILE_ROW_F64 34
-    #define TILE_ROW_UNWRITTEN_F32 80
-    #define TILE_ROW_UNWRITTEN_F64 56
+    /* Shorter rows than this go through tiles, more where no rows are written, fewer where arrays have FAR_BYTES. AVX2, ns an element,
+       tiles against rows: in cache softmax float32 0.74 to 0.94 at 65 elements, 0.77 to 0.76 at 90, float64 1.73 to 2.22 at 33, 1.65 to
+       1.93 at 65, 1.69 to 1.53 at 96; logsumexp float32 0.60 to 0.63 at 90, 0.60 to 0.59 at 100, float64 1.38 to 1.40 at 96. Outside of
+       it gradients float32 2.06 to 1.23 at 53, float64 4.20 to 4.39 at 33, 3.85 to 2.72 at 40; logsumexp float32 1.32 to 0.98 at 90,
+       float64 2.74 to 3.11 at 48, 2.67 to 2.16 at 64. */
+    #define FAR_BYTES 2621440      /* gradient float32, 65 elements, tiles against rows: 1.19 to 1.68 with 2 MB, 1.34 to 1.11 with 4 */
+    #define TILE_ROW_F32 85
+    #define TILE_ROW_F64 73
+    #define TILE_ROW_UNWRITTEN_F32 95
+    #define TILE_ROW_UNWRITTEN_F64 97
+    #define FAR_TILE_ROW_F32 53
+    #define FAR_TILE_ROW_F64 34
+    #define FAR_TILE_ROW_UNWRITTEN_F32 80
+    #define FAR_TILE_ROW_UNWRITTEN_F64 56
     /* Longer rows than this would leave no room in L1 for a second one. */
     #define LONG_ROW 2560
     #define UNIT_ELEMENTS 65536
@@ -22,6 +29,7 @@ cdef extern from *:
     #define NOGIL_ELEMENTS 2048
     """
     const Py_ssize_t FEW_ROWS, TILE_ROW_F32, TILE_ROW_F64, TILE_ROW_UNWRITTEN_F32, TILE_ROW_UNWRITTEN_F64
+    const Py_ssize_t FAR_BYTES, FAR_TILE_ROW_F32, FAR_TILE_ROW_F64, FAR_TILE_ROW_UNWRITTEN_F32, FAR_TILE_ROW_UNWRITTEN_F64
     const Py_ssize_t LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
     const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
@@ -80,25 +88,39 @@ cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out
         note_contiguity(operands[k], &job.layout, cnp.PyArray_ITEMSIZE(x))
 
 
+cdef Py_ssize_t n_bytes(const Job* job, const real* like) noexcept nogil:
+    return job.layout.row.size * job.layout.batch.size * <Py_ssize_t>sizeof(real)
+
+
+cdef bint outgrows_cache(const Job* job, const real* like) noexcept nogil:
+    return n_bytes(job, like) >= PREFETCH_BYTES
+
+
+cdef Py_ssize_t tile_row(const Job* job, const real* like) noexcept nogil:
+    """From how many elements on rows no longer go through tiles."""
+    cdef bint far = n_bytes(job, like) >= FAR_BYTES
+    cdef bint written = job.out.data != NULL
+    if real is float:
+        if written:
+            return FAR_TILE_ROW_F32 if far else TILE_ROW_F32
+        return FAR_TILE_ROW_UNWRITTEN_F32 if far else TILE_ROW_UNWRITTEN_F32
+    if written:
+        return FAR_TILE_ROW_F64 if far else TILE_ROW_F64
+    return FAR_TILE_ROW_UNWRITTEN_F64 if far else TILE_ROW_UNWRITTEN_F64
+
+
 cdef bint serves_across(const Job* job, const real* like) noexcept nogil:
     """Whether the kernel across problems is the faster one: for short rows, and for rows that are neighbours in memory."""
     cdef Py_ssize_t lanes = 64 if real is float else 32
     cdef const Axes* batch = &job.layout.batch
     cdef Py_ssize_t innermost = batch.length[batch.count - 1] if batch.count > 0 else 1
-    cdef Py_ssize_t tile_row = TILE_ROW_F32 if real is float else TILE_ROW_F64
-    if job.out.data == NULL:
-        tile_row = TILE_ROW_UNWRITTEN_F32 if real is float else TILE_ROW_UNWRITTEN_F64
     if batch.size < FEW_ROWS:
         return False
     if (job.softcap > 0 or has_probabilities(job)) and job.layout.row.size > TILE_BYTES // TILE_STEP:
         return False           # their tiles are whole ones
-    if job.layout.row.size < tile_row:
+    if job.layout.row.size < tile_row(job, like):
         return True
     return job.x.contiguous_lanes and not job.x.contiguous_row and innermost >= lanes // 4
-
-
-cdef bint outgrows_cache(const Job* job, const real* like) noexcept nogil:
-    return job.layout.row.size * job.layout.batch.size * <Py_ssize_t>sizeof(real) >= PREFETCH_BYTES
 
 
 cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:

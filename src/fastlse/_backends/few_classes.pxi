@@ -1,13 +1,20 @@
 # Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here from x to the results for
 # as many lanes as registers hold (few_losses.pxi: a loss's part). It serves what has no mask. The numbers are those of tiles.pxi, in the
-# same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016).
+# same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016, 0018).
+
+cdef extern from *:
+    """
+    #define APART_BYTES 4096       /* of a larger tile the results take the place, so that it stays in L1 with its rows */
+    """
+    const Py_ssize_t APART_BYTES
 
 cdef enum:
     FEW_STEP = 16              # lanes at once: with 8 the chain of dependent operations counts, 32 do not stay in registers
 
-cdef enum:                     # how many elements, for a function of few or of more
-    ANY_NUMBER = -1
-    MORE_THAN_THREE = 0        # otherwise 2 or 3
+cdef enum:                     # how many elements a function is for: 2, 3, or
+    ANY_NUMBER = 0
+    A_DOZEN = 12               # up to, and more than 3 (of float64 2)
+    MORE = 13                  # than that
 
 cdef struct FewLanes:          # where a tile's lanes lie, from the first of the FEW_STEP that are worked on
     const char* rows           # element i of the first is at rows + i step
@@ -40,9 +47,17 @@ cdef inline void next_lanes(FewLanes* step, const real* like) noexcept nogil:
 
 cdef inline bint serves_few_classes(const Job* job, const real* like) noexcept nogil:
     """Whether this kernel serves rows that are worked on side by side."""
-    cdef Py_ssize_t most = 64 if real is float else 32             # a group, the most that sums_by_position adds up
+    cdef Py_ssize_t most = 128
+    if job.out.data != NULL and job.out.contiguous_lanes:
+        most = 64 if real is float else 32         # lines of the results, so far apart, would not stay in L1 from step to step
     return (1 < job.layout.row.size <= most and job.where.data == NULL and not job.few
             and (job.mode == LOSS or job.out.data == NULL or job.lse == NULL))
+
+
+cdef inline bint is_a_dozen(int few, Py_ssize_t n) noexcept nogil:
+    """Whether there are so few elements that none of the four positions of a sum has more than three, and that it is less work to ask
+    each whether it is the target than to fetch the target. few: a literal, what is known of n."""
+    return n <= A_DOZEN if few == ANY_NUMBER else few <= A_DOZEN
 
 
 cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bint keeps, real* e, const real* place, real* logit,
@@ -103,7 +118,7 @@ cdef inline void terms_of_element(const Job* job, const FewLanes* step, Py_ssize
 
 cdef inline void sums_one_by_one(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low,
                                  const real* place, real* logit, real* e_target, const real* like) noexcept nogil:
-    """sums_of_step for so few elements that no position has four: the sums of the four positions grow one by one."""
+    """exponential_sums or other_sums of a dozen: the sums of the four positions grow one by one."""
     cdef real e[FEW_STEP]
     cdef real sum[4][FEW_STEP]
     cdef Pair total
@@ -140,33 +155,54 @@ cdef inline void fold_positions(double[16][FEW_STEP] part, double[8][FEW_STEP] p
                 part[k][j] = sum.high
 
 
-cdef inline void sums_by_position(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low,
-                                  const real* place, real* logit, real* e_target, const real* like) noexcept nogil:
-    """sums_of_step for up to a group of elements: position by position, then the tree over them."""
-    cdef Py_ssize_t n = job.layout.row.size
-    cdef int width = 4 if n <= SHORT_SUM else 16 if real is float else 8
-    cdef double part[16][FEW_STEP]
-    cdef double part_low[8][FEW_STEP]
-    cdef real e[4][FEW_STEP]
-    cdef int half, j, k, q, quarters
-    for k in range(width):
-        quarters = <int>((n - k + width - 1) // width)
+cdef inline void add_group_of_step(const Job* job, const FewLanes* step, Py_ssize_t start, Py_ssize_t stop, int width, Terms terms,
+                                   bint keeps, double[16][FEW_STEP] part, double[8][FEW_STEP] part_low, real* own,
+                                   const real* like) noexcept nogil:
+    """Add elements start .. stop, up to a group, position by position: (q0 + q1) + (q2 + q3), what is missing being zero."""
+    cdef real term[4][FEW_STEP]
+    cdef Pair sum
+    cdef int j, k, q, quarters
+    for k in range(<int>least(width, stop - start)):
+        quarters = <int>((stop - start - k + width - 1) // width)
         for q in range(quarters):
             if terms == EXPONENTIALS:
-                exponentials_of_element(step, k + q * width, keeps, e[q], place, logit, e_target, like)
+                exponentials_of_element(step, start + k + q * width, keeps, term[q], <const real*>NULL, <real*>NULL, <real*>NULL, like)
             else:
-                terms_of_element(job, step, k + q * width, terms, e[q], logit, like)
+                terms_of_element(job, step, start + k + q * width, terms, term[q], own, like)
         if quarters > 1:
             for j in range(FEW_STEP):
-                e[0][j] += e[1][j]
+                term[0][j] += term[1][j]
         if quarters > 2:
             for j in range(FEW_STEP):
-                e[0][j] += e[2][j] + e[3][j] if quarters == 4 else e[2][j]
-        for j in range(FEW_STEP):
-            part[k][j] = e[0][j]
-        if real is double:
+                term[0][j] += term[2][j] + term[3][j] if quarters == 4 else term[2][j]
+        if start == 0:
             for j in range(FEW_STEP):
+                part[k][j] = term[0][j]
+            for j in range(FEW_STEP if real is double else 0):
                 part_low[k][j] = 0
+        elif real is float:
+            for j in range(FEW_STEP):
+                part[k][j] += term[0][j]
+        else:
+            for j in range(FEW_STEP):
+                sum = two_sum(part[k][j], term[0][j])
+                part_low[k][j] += sum.low
+                part[k][j] = sum.high
+
+
+cdef inline void sums_of_positions(const Job* job, const FewLanes* step, int width, Terms terms, bint keeps, double* high, double* low,
+                                   real* own, const real* like) noexcept nogil:
+    """sums_by_position for sums of `width` positions, a literal."""
+    cdef int lanes = 64 if real is float else 32
+    cdef Py_ssize_t n = job.layout.row.size
+    cdef double part[16][FEW_STEP]
+    cdef double part_low[8][FEW_STEP]
+    cdef Py_ssize_t start = 0
+    cdef int half, j
+    while start + lanes < n:
+        add_group_of_step(job, step, start, start + lanes, width, terms, keeps, part, part_low, own, like)
+        start += lanes
+    add_group_of_step(job, step, start, n, width, terms, keeps, part, part_low, own, like)
     half = width // 2
     while half > 0:
         fold_positions(part, part_low, half, like)
@@ -176,30 +212,73 @@ cdef inline void sums_by_position(const Job* job, const FewLanes* step, Terms te
         low[j] = 0 if real is float else part_low[0][j]
 
 
-cdef inline void sums_of_step(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low, const real* place,
-                              real* logit, real* e_target, const real* like) noexcept nogil:
-    """Each lane's sum of `terms`, a literal; of exponentials with what exponentials_of_element does besides."""
-    if job.layout.row.size <= 12:
-        sums_one_by_one(job, step, terms, keeps, high, low, place, logit, e_target, like)
+cdef inline void sums_by_position(const Job* job, const FewLanes* step, Terms terms, bint keeps, double* high, double* low, real* own,
+                                  const real* like) noexcept nogil:
+    """The same of more elements: position by position, then the tree over them."""
+    if job.layout.row.size <= SHORT_SUM:
+        sums_of_positions(job, step, 4, terms, keeps, high, low, own, like)
+    elif real is float:
+        sums_of_positions(job, step, 16, terms, keeps, high, low, own, like)
     else:
-        sums_by_position(job, step, terms, keeps, high, low, place, logit, e_target, like)
+        sums_of_positions(job, step, 8, terms, keeps, high, low, own, like)
+
+
+cdef inline void at_places(const char* rows, Py_ssize_t step, const real* place, real* to) noexcept nogil:
+    """Each lane's element at its place, some of its own for a place of -1."""
+    cdef Py_ssize_t i
+    cdef int j
+    for j in range(FEW_STEP):
+        i = <Py_ssize_t>place[j]
+        to[j] = (<const real*>(rows + (0 if i < 0 else i) * step))[j]
+
+
+cdef inline void exponential_sums(const Job* job, const FewLanes* step, int few, bint keeps, double* high, double* low, const real* place,
+                                  real* logit, real* e_target, const real* like) noexcept nogil:
+    """Each lane's sum of exponentials, with what exponentials_of_element does besides. few: a literal."""
+    if is_a_dozen(few, job.layout.row.size):
+        sums_one_by_one(job, step, EXPONENTIALS, keeps, high, low, place, logit, e_target, like)
+        return
+    if place != NULL:
+        at_places(step.rows, step.step, place, logit)         # before the exponentials may overwrite x
+    sums_by_position(job, step, EXPONENTIALS, keeps, high, low, <real*>NULL, like)
+    if place != NULL and keeps:
+        at_places(<const char*>step.results, step.results_step * <Py_ssize_t>sizeof(real), place, e_target)
+
+
+cdef inline void other_sums(const Job* job, const FewLanes* step, Terms terms, double* high, double* low, real* own,
+                            const real* like) noexcept nogil:
+    """Each lane's sum of `terms`, a literal."""
+    if is_a_dozen(ANY_NUMBER, job.layout.row.size):
+        sums_one_by_one(job, step, terms, False, high, low, <const real*>NULL, own, <real*>NULL, like)
+    else:
+        sums_by_position(job, step, terms, False, high, low, own, like)
+
+
+cdef inline void copy_element(const FewLanes* step, Py_ssize_t i, real* to) noexcept nogil:
+    cdef const real* x = <const real*>(step.rows + i * step.step)
+    cdef int j
+    for j in range(FEW_STEP):
+        to[j] = x[j]
 
 
 cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double* high, double* low, const real* place, real* logit,
                                 real* e_target, const real* like) noexcept nogil:
-    """sums_of_step for n elements, the literal 2 or 3, by the exponentials of those that are not the maximum: one number, or two in any
+    """exponential_sums of n elements, the literal 2 or 3, by the exponentials of those that are not the maximum: one number, or two in any
     order. The maximum is the first element that equals it, whose position nobody needs. What is picked for a place of none is arbitrary."""
     cdef real one = scaled_one(like)
     cdef const real* max = <const real*>step.max
-    cdef const real* first = <const real*>step.rows
-    cdef const real* middle = <const real*>(step.rows + step.step)
-    cdef const real* last = <const real*>(step.rows + (n - 1) * step.step)
+    cdef real first[FEW_STEP]
+    cdef real middle[FEW_STEP]
+    cdef real last[FEW_STEP]
     cdef real* to = <real*>step.results
     cdef real d[FEW_STEP]
     cdef real e[2][FEW_STEP]
     cdef real value[3][FEW_STEP]
     cdef Pair total
     cdef int i, j
+    copy_element(step, 0, first)           # of a pick among numbers in memory GCC makes masked loads
+    copy_element(step, 1, middle)
+    copy_element(step, n - 1, last)
     for j in range(FEW_STEP):
         d[j] = pick(first[j] == max[j], middle[j], first[j]) - max[j]
     exp_of_lanes(<const real*>d, FEW_STEP, e[0])
@@ -243,14 +322,15 @@ cdef inline void sums_of_others(const FewLanes* step, int n, bint keeps, double*
 cdef inline void rests_of_step(const Job* job, const FewLanes* step, int few, bint keeps, double* high, double* low, const real* place,
                                real* logit, real* e_target, const real* like) noexcept nogil:
     """few: a literal."""
+    cdef Py_ssize_t n = job.layout.row.size if few == ANY_NUMBER else few
     cdef Pair rest
     cdef int j
-    if few == 2 or (few == ANY_NUMBER and job.layout.row.size == 2):
+    if n == 2:
         sums_of_others(step, 2, keeps, high, low, place, logit, e_target, like)
-    elif few == 3 or (few == ANY_NUMBER and job.layout.row.size == 3):
+    elif n == 3:
         sums_of_others(step, 3, keeps, high, low, place, logit, e_target, like)
     else:
-        sums_of_step(job, step, EXPONENTIALS, keeps, high, low, place, logit, e_target, like)
+        exponential_sums(job, step, few, keeps, high, low, place, logit, e_target, like)
     for j in range(FEW_STEP):
         rest = rest_of(high[j], low[j], like)
         high[j] = rest.high
@@ -348,6 +428,7 @@ cdef bint maxima_of_few(const Job* job, Tile* tile, const real* like, real* max)
 cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char* scratch, LossSums* sums, const real* like) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef Py_ssize_t n = job.layout.row.size
+    cdef bint placed = n > 3 or has_probabilities(job)       # otherwise sums_of_others does without positions
     cdef Tile tile
     cdef Ends ends
     cdef FewLanes step
@@ -364,7 +445,9 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     open_tile(job, &tile, first, count, scratch, False, like)
     if job.out_ahead != 0 and is_matrix(job, &job.out):
         prefetch_rows(&job.out, job.out.data + tile.out_offset[0], lanes)
-    if n <= 3 and not has_probabilities(job):         # sums_of_others does without positions
+    if real is double and n == 3 and job.mode == LOSS:
+        placed = True                      # a sixth faster, one by one
+    if not placed:
         finite = maxima_of_few(job, &tile, like, max)
     else:
         tile_max(job, &tile, 0, n, max, position)
@@ -381,7 +464,7 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
         results = <real*>(job.out.data + tile.out_offset[0])
         step.results_step = run_stride(&job.layout.row, job.out.row_stride) // <Py_ssize_t>sizeof(real)
     elif job.out.data != NULL:
-        results = <real*>tile.out_scratch
+        results = <real*>(tile.out_scratch if tile.x_adjacent or n * TILE_STEP <= APART_BYTES else tile.x_scratch)
     if has_probabilities(job):
         gather_pulls(job, &tile, like)
         losses_of_tile = losses_by_probabilities
@@ -389,10 +472,10 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
         losses_of_tile = smoothed_losses if has_no_weights(job) else smoothed_weighted_losses
     elif not has_no_weights(job):
         losses_of_tile = weighted_losses
-    elif real is float and n <= 3:         # float64 is 10 % slower with these
+    elif not placed:
         losses_of_tile = plain_losses_of_two if n == 2 else plain_losses_of_three
     else:
-        losses_of_tile = plain_losses
+        losses_of_tile = plain_losses_of_a_dozen if is_a_dozen(ANY_NUMBER, n) else plain_losses_of_more
     step.max = max
     step.position = position
     step.results = results

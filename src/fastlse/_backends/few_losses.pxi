@@ -74,12 +74,12 @@ cdef inline void pulls_of_step(const Job* job, const FewLanes* step, LossKind ki
         for j in range(FEW_STEP):
             rows.deficit[j] = 0
         return
-    sums_of_step(job, step, DEFICITS, False, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+    other_sums(job, step, DEFICITS, high, low, <real*>NULL, like)
     settle_few(<const double*>high, <const double*>low, rows.deficit)
     if kind == PROBABILITIES:
         for j in range(FEW_STEP):
             own[j] = 0
-        sums_of_step(job, step, PULLS, False, high, low, <const real*>NULL, own, <real*>NULL, like)
+        other_sums(job, step, PULLS, high, low, own, like)
         settle_few(<const double*>high, <const double*>low, rows.others)
         for j in range(FEW_STEP):
             rows.own[j] = own[j]
@@ -130,9 +130,9 @@ cdef inline void finish_losses_of_step(const Job* job, const FewLanes* step, Los
             loss[j] = pick(rows.kept[j] != 0, rows.row_weight[j] * value, 0.0)
 
 
-cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, LossKind kind, const real* place, const real* scale,
-                                         const real* floor, const real* offset, const real* entry) noexcept nogil:
-    """From the stored exponentials."""
+cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, LossKind kind, bint asks, const real* place,
+                                         const real* scale, const real* floor, const real* offset, const real* entry) noexcept nogil:
+    """From the stored exponentials. asks, a literal: each element whether it is the target (is_a_dozen)."""
     cdef int lanes = 64 if real is float else 32
     cdef const real* weight = <const real*>job.weight
     cdef const real* pull = <const real*>step.pull
@@ -146,7 +146,7 @@ cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, L
     if kind == PROBABILITIES:
         for i in range(n):
             for j in range(FEW_STEP):
-                to[j] = pick(place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]) - offset[j] * pull[j])
+                to[j] = pick(asks and place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]) - offset[j] * pull[j])
             to += step.results_step
             pull += lanes
     elif kind == SMOOTHED and job.smoothing > 0:
@@ -155,14 +155,17 @@ cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, L
             for j in range(FEW_STEP):       # with the next in one it does not vectorise
                 to[j] = scaled(to[j], scale[j], floor[j]) - offset[j] * weight_here
             for j in range(FEW_STEP):
-                to[j] = pick(place[j] == <real>i, entry[j], to[j])
+                to[j] = pick(asks and place[j] == <real>i, entry[j], to[j])
             to += step.results_step
     else:
         for i in range(n):
             for j in range(FEW_STEP):
-                to[j] = pick(place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]))
+                to[j] = pick(asks and place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]))
             to += step.results_step
     to = <real*>step.results
+    for j in range(0 if asks else FEW_STEP):
+        if place[j] >= 0:                   # an ignored row has none
+            to[<Py_ssize_t>place[j] * step.results_step + j] = entry[j]
     for i in range(n if slope != NULL else 0):
         for j in range(FEW_STEP):
             to[j] = through_cap(to[j], larger(slope[j], <real>0))       # as in lane_slope
@@ -170,7 +173,7 @@ cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, L
         to += step.results_step
 
 
-cdef inline void gradients_of_step(const Job* job, const FewLanes* step, LossKind kind, bint alike, const FewRows* rows,
+cdef inline void gradients_of_step(const Job* job, const FewLanes* step, int few, LossKind kind, bint alike, const FewRows* rows,
                                    const FewTotals* totals, const real* place, const real* e_target) noexcept nogil:
     cdef LossOptions options = step.options
     cdef double weight_total = job.weight_total
@@ -208,7 +211,12 @@ cdef inline void gradients_of_step(const Job* job, const FewLanes* step, LossKin
     for j in range(FEW_STEP):           # an ignored row is zero, and has no entry
         scale[j] = pick(place[j] < 0, <real>0, scale[j])
         offset[j] = pick(place[j] < 0, <real>0, offset[j])
-    write_gradients_of_step(job, step, kind, place, <const real*>scale, <const real*>floor, <const real*>offset, <const real*>entry)
+    if is_a_dozen(few, job.layout.row.size):
+        write_gradients_of_step(job, step, kind, True, place, <const real*>scale, <const real*>floor, <const real*>offset,
+                                <const real*>entry)
+    else:
+        write_gradients_of_step(job, step, kind, False, place, <const real*>scale, <const real*>floor, <const real*>offset,
+                                <const real*>entry)
 
 
 cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t first, int few, LossKind kind, bint alike, double* loss,
@@ -241,7 +249,7 @@ cdef inline void losses_of_kind(const Job* job, const FewLanes* step, Py_ssize_t
     totals_of_step(&totals, like)
     finish_losses_of_step(job, step, kind, alike, <const FewRows*>&rows, <const FewTotals*>&totals, <const real*>logit, loss)
     if keeps:
-        gradients_of_step(job, step, kind, alike, <const FewRows*>&rows, <const FewTotals*>&totals, <const real*>place,
+        gradients_of_step(job, step, few, kind, alike, <const FewRows*>&rows, <const FewTotals*>&totals, <const real*>place,
                           <const real*>e_target)
 
 
@@ -258,16 +266,20 @@ cdef inline void losses_of_lanes(const Job* job, const FewLanes* tile, Py_ssize_
 
 # Functions of their own, called by their address: in one function with others their loops get slower.
 
-cdef void plain_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
-    losses_of_lanes(job, tile, first, MORE_THAN_THREE if real is float else ANY_NUMBER, TARGETS, True, loss, like)
-
-
 cdef void plain_losses_of_two(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
     losses_of_lanes(job, tile, first, 2, TARGETS, True, loss, like)
 
 
 cdef void plain_losses_of_three(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
     losses_of_lanes(job, tile, first, 3, TARGETS, True, loss, like)
+
+
+cdef void plain_losses_of_a_dozen(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, A_DOZEN, TARGETS, True, loss, like)
+
+
+cdef void plain_losses_of_more(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
+    losses_of_lanes(job, tile, first, MORE, TARGETS, True, loss, like)
 
 
 cdef void weighted_losses(const Job* job, const FewLanes* tile, Py_ssize_t first, double* loss, const real* like) noexcept nogil:
