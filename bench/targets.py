@@ -10,6 +10,7 @@ the losses that are no operation of these suites.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -304,10 +305,14 @@ def _pairs(found, suite):
         yield two, alone[replace(two.case, threads=1)]
 
 
-def after_idling(found):
-    for result in found.ours("idle"):
-        first, steady = result.seconds
-        yield Ratio(first / steady, result.case.label())
+def after_idling(contender, threads):
+    def ratios(found):
+        for result in found.results:
+            if (result.suite, result.contender, result.case.threads) == ("idle", contender, threads):
+                first, steady = result.seconds
+                yield Ratio(first / steady, result.case.label())
+
+    return ratios
 
 
 TARGETS = {
@@ -447,8 +452,10 @@ TARGETS = {
             "first call on 1 M elements after 20 ms of idling against the next",
             1.5,
             True,
-            after_idling,
+            after_idling(OURS, 2),
         ),
+        Target("... on one thread, which waits for nobody", 1.5, True, after_idling(OURS, 1)),
+        Target("... np.copyto by two threads", 1.5, True, after_idling("np.copyto", 2)),
     ],
 }
 PEER_TARGETS = [
@@ -508,35 +515,47 @@ def busy_process():
 
 
 def run_idle(rounds=30):
-    """The first call after a pause, and the one right after it, at their medians."""
-    for operation, dtype in ((o, d) for o in OPERATIONS for d in DTYPES):
-        case = Case(operation, dtype, (1000, 1000), threads=2)
-        contender = limits.ALL_CONTENDERS[OURS]
-        call = contender(case, make_inputs(case))[operation]
-        pairs = [idle_pair(call) for _ in range(rounds)]
-        first, steady = np.median(pairs, axis=0).tolist()
-        yield Result(case, OURS, (first, steady), 0.0, "idle")
+    """The first call after a pause, and those right after it, at their medians."""
+    with ThreadPoolExecutor(1) as other:
+        for contender, case, call in calls_after_idling(other):
+            pairs = [idle_pair(call) for _ in range(rounds)]
+            first, steady = np.median(pairs, axis=0).tolist()
+            yield Result(case, contender, (first, steady), 0.0, "idle")
+
+
+def calls_after_idling(other):
+    """fastlse's on two threads, and what bounds them: the same on one thread, and copies on two."""
+    ours = limits.ALL_CONTENDERS[OURS]
+    for operation, dtype, threads in itertools.product(OPERATIONS, DTYPES, (1, 2)):
+        case = Case(operation, dtype, (1000, 1000), threads=threads)
+        yield OURS, case, ours(case, make_inputs(case))[operation]
+    for dtype in DTYPES:
+        case = Case("softmax", dtype, (1000, 1000), threads=2)
+        yield "np.copyto", case, copies(case, other)[2]
+
+
+def copies(case, other):
+    """np.copyto of a matrix by one thread and by two, each a half of the rows."""
+    x = np.ones(case.shape, case.dtype)
+    out = np.empty_like(x)
+    middle = case.shape[0] // 2
+
+    def shared():
+        first = other.submit(np.copyto, out[:middle], x[:middle])
+        np.copyto(out[middle:], x[middle:])
+        first.result()
+
+    return {1: lambda: np.copyto(out, x), 2: shared}
 
 
 def run_copies(pace):
-    """np.copyto of a matrix by one thread and by two, each a half of the rows."""
     with ThreadPoolExecutor(1) as other:
         for dtype in DTYPES:
-            x = np.ones((4000, 1000), dtype)
-            out = np.empty_like(x)
-            halves = slice(2000), slice(2000, None)
-
-            def alone(out=out, x=x):
-                np.copyto(out, x)
-
-            def shared(out=out, x=x, halves=halves):
-                first = other.submit(np.copyto, out[halves[0]], x[halves[0]])
-                np.copyto(out[halves[1]], x[halves[1]])
-                first.result()
-
-            for threads, timing in race({1: alone, 2: shared}, pace).items():
-                case = Case("softmax", dtype, x.shape, threads=threads)
-                yield Result(case, "np.copyto", tuple(timing.seconds), timing.processors, "copy")
+            case = Case("softmax", dtype, (4000, 1000))
+            for threads, timing in race(copies(case, other), pace).items():
+                by_threads = replace(case, threads=threads)
+                seconds = tuple(timing.seconds)
+                yield Result(by_threads, "np.copyto", seconds, timing.processors, "copy")
 
 
 def idle_pair(call):
