@@ -306,9 +306,11 @@ def _pairs(found, suite):
 
 
 def after_idling(contender, threads):
+    wanted = "idle", contender, threads
+
     def ratios(found):
         for result in found.results:
-            if (result.suite, result.contender, result.case.threads) == ("idle", contender, threads):
+            if (result.suite, result.contender, result.case.threads) == wanted:
                 first, steady = result.seconds
                 yield Ratio(first / steady, result.case.label())
 
