@@ -13,10 +13,11 @@ import fastlse
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
-# Around the lanes (32, 64), a chunk (4096) and a block (32768, 65536); short rows in several tiles.
+# Around the lanes (32, 64), a chunk (4096) and a block (32768, 65536); short rows in several tiles,
+# and on both sides of where one kernel takes over from another.
 SHAPES = [
-    *((131, n) for n in (1, 2, 3, 5, 10, 14, 16, 20, 32)),
-    *((300, 33), (40, 64), (20, 65), (131, 65), (131, 84), (131, 96), (9, 257), (7, 1000)),
+    *((131, n) for n in (1, 2, 3, 5, 10, 14, 16, 17, 20, 23, 24, 27, 28, 32, 39, 40, 65, 96, 128)),
+    *((300, 33), (40, 64), (20, 65), (70, 129), (9, 257), (7, 1000)),
 ]
 LONG_SHAPES = [(3, 4097), (2, 40_000), (2, 70_001), (1, 140_000)]
 

@@ -3,20 +3,14 @@
 cdef extern from *:
     """
     #define FEW_ROWS 8
-    /* Shorter rows than this go through tiles, more where no rows are written, fewer where arrays have FAR_BYTES. AVX2, ns an element,
-       tiles against rows: in cache softmax float32 0.74 to 0.94 at 65 elements, 0.77 to 0.76 at 90, float64 1.73 to 2.22 at 33, 1.65 to
-       1.93 at 65, 1.69 to 1.53 at 96; logsumexp float32 0.60 to 0.63 at 90, 0.60 to 0.59 at 100, float64 1.38 to 1.40 at 96. Outside of
-       it gradients float32 2.06 to 1.23 at 53, float64 4.20 to 4.39 at 33, 3.85 to 2.72 at 40; logsumexp float32 1.32 to 0.98 at 90,
-       float64 2.74 to 3.11 at 48, 2.67 to 2.16 at 64. */
-    #define FAR_BYTES 2621440      /* gradient float32, 65 elements, tiles against rows: 1.19 to 1.68 with 2 MB, 1.34 to 1.11 with 4 */
-    #define TILE_ROW_F32 85
-    #define TILE_ROW_F64 73
-    #define TILE_ROW_UNWRITTEN_F32 95
-    #define TILE_ROW_UNWRITTEN_F64 97
-    #define FAR_TILE_ROW_F32 53
-    #define FAR_TILE_ROW_F64 34
-    #define FAR_TILE_ROW_UNWRITTEN_F32 80
-    #define FAR_TILE_ROW_UNWRITTEN_F64 56
+    /* Shorter rows than this go through tiles: those that are one run in memory, without options that work on all of their elements,
+       and others. AVX2, ns an element, tiles against rows: gradient float32 1.25 to 1.30 in cache and 1.45 to 1.56 out of it at 20
+       elements, 1.15 to 1.08 and 1.47 to 1.40 at 24; float64 in cache 1.99 to 1.85 at 32, 2.01 to 2.30 at 33, 1.98 to 1.97 at 40,
+       softmax out of it 2.63 to 1.80 at 24, 2.62 to 1.69 at 28. Label smoothing of 40 float32 1.81 to 2.05, class probabilities 2.86
+       to 2.88. */
+    #define PLAIN_TILE_ROW_F32 24
+    #define PLAIN_TILE_ROW_F64 28
+    #define TILE_ROW 40
     /* Longer rows than this would leave no room in L1 for a second one. */
     #define LONG_ROW 2560
     #define UNIT_ELEMENTS 65536
@@ -28,9 +22,7 @@ cdef extern from *:
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
-    const Py_ssize_t FEW_ROWS, TILE_ROW_F32, TILE_ROW_F64, TILE_ROW_UNWRITTEN_F32, TILE_ROW_UNWRITTEN_F64
-    const Py_ssize_t FAR_BYTES, FAR_TILE_ROW_F32, FAR_TILE_ROW_F64, FAR_TILE_ROW_UNWRITTEN_F32, FAR_TILE_ROW_UNWRITTEN_F64
-    const Py_ssize_t LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
+    const Py_ssize_t FEW_ROWS, PLAIN_TILE_ROW_F32, PLAIN_TILE_ROW_F64, TILE_ROW, LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
     const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
 
@@ -88,25 +80,18 @@ cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out
         note_contiguity(operands[k], &job.layout, cnp.PyArray_ITEMSIZE(x))
 
 
-cdef Py_ssize_t n_bytes(const Job* job, const real* like) noexcept nogil:
-    return job.layout.row.size * job.layout.batch.size * <Py_ssize_t>sizeof(real)
-
-
 cdef bint outgrows_cache(const Job* job, const real* like) noexcept nogil:
-    return n_bytes(job, like) >= PREFETCH_BYTES
+    return job.layout.row.size * job.layout.batch.size * <Py_ssize_t>sizeof(real) >= PREFETCH_BYTES
 
 
 cdef Py_ssize_t tile_row(const Job* job, const real* like) noexcept nogil:
     """From how many elements on rows no longer go through tiles."""
-    cdef bint far = n_bytes(job, like) >= FAR_BYTES
-    cdef bint written = job.out.data != NULL
-    if real is float:
-        if written:
-            return FAR_TILE_ROW_F32 if far else TILE_ROW_F32
-        return FAR_TILE_ROW_UNWRITTEN_F32 if far else TILE_ROW_UNWRITTEN_F32
-    if written:
-        return FAR_TILE_ROW_F64 if far else TILE_ROW_F64
-    return FAR_TILE_ROW_UNWRITTEN_F64 if far else TILE_ROW_UNWRITTEN_F64
+    cdef Py_ssize_t lanes = 64 if real is float else 32
+    if not is_direct(job) or has_pulls(job) or (job.out.data != NULL and not job.out.contiguous_row):
+        return TILE_ROW
+    if job.layout.batch.size < lanes:
+        return SHORT_SUM + 1           # a tile would be empty for the most part
+    return PLAIN_TILE_ROW_F32 if real is float else PLAIN_TILE_ROW_F64
 
 
 cdef bint serves_across(const Job* job, const real* like) noexcept nogil:

@@ -219,13 +219,21 @@ cdef inline void run_sum_deficits(const real* x, Py_ssize_t n, real shift, bint 
     cdef int lanes = 64 if real is float else 32
     cdef Sum lack = deficit[0]         # which nothing else can point to
     cdef Sum count                     # which nobody asks for
+    cdef real group[64]
     cdef Py_ssize_t i = 0
-    clear(&count)
+    cdef int j
+    if short_row:
+        clear(&count)
+        add_last_pulls(x, <int>n, shift, <const real*>NULL, True, deficit, &count)
+        return
     while i + lanes <= n:
         add_deficits(x + i, shift, &lack)
         i += lanes
     if i < n:
-        add_last_pulls(x + i, <int>(n - i), shift, <const real*>NULL, short_row, &lack, &count)
+        for j in range(lanes):         # what is missing lacks nothing
+            group[j] = shift
+        memcpy(group, x + i, (n - i) * sizeof(real))
+        add_deficits(<const real*>group, shift, &lack)
     deficit[0] = lack
 
 
@@ -434,8 +442,10 @@ cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, 
     if e == to or n < width:
         for i in range(i, n):
             to[i] = scaled(e[i], scale, floor)
-    elif i < n:       # overlaps the step before
+    elif n - i > width // 2:       # overlaps the step before
         scale_step(e + n - width, width, scale, floor, to + n - width)
+    elif i < n:
+        scale_step(e + n - width // 2, width // 2, scale, floor, to + n - width // 2)
 
 
 cdef inline void capped_step(const real* e, int count, real scale, real floor, const real* slope, real* to) noexcept nogil:

@@ -107,6 +107,130 @@ cdef extern from *:
         return sum[0];
     #endif
     }
+    /* The same of floats, in doubles. */
+    static CYTHON_INLINE double sum_of_16_floats(const float* part) {
+    #if defined(__AVX2__)
+        __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(part)), b = _mm256_cvtps_pd(_mm_loadu_ps(part + 4));
+        __m256d c = _mm256_cvtps_pd(_mm_loadu_ps(part + 8)), d = _mm256_cvtps_pd(_mm_loadu_ps(part + 12));
+        __m256d four = _mm256_add_pd(_mm256_add_pd(a, c), _mm256_add_pd(b, d));
+        __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+        return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+    #else
+        double wide[16];
+        int j;
+        for (j = 0; j < 16; j++) wide[j] = part[j];
+        return sum_of_16(wide);
+    #endif
+    }
+    /* The same of 8 pairs, high parts and then low parts: each level is a two_sum. */
+    static CYTHON_INLINE double sum_of_8_pairs(const double* part, double* low) {
+        double a, b, sum, from_b, rest;
+    #if defined(__AVX2__)
+        __m256d a4 = _mm256_loadu_pd(part), b4 = _mm256_loadu_pd(part + 4), s4 = _mm256_add_pd(a4, b4), f4 = _mm256_sub_pd(s4, a4);
+        __m256d low4 = _mm256_add_pd(_mm256_add_pd(_mm256_loadu_pd(part + 8), _mm256_loadu_pd(part + 12)),
+                                     _mm256_add_pd(_mm256_sub_pd(a4, _mm256_sub_pd(s4, f4)), _mm256_sub_pd(b4, f4)));
+        __m128d a2 = _mm256_castpd256_pd128(s4), b2 = _mm256_extractf128_pd(s4, 1), s2 = _mm_add_pd(a2, b2), f2 = _mm_sub_pd(s2, a2);
+        __m128d low2 = _mm_add_pd(_mm_add_pd(_mm256_castpd256_pd128(low4), _mm256_extractf128_pd(low4, 1)),
+                                  _mm_add_pd(_mm_sub_pd(a2, _mm_sub_pd(s2, f2)), _mm_sub_pd(b2, f2)));
+        a = _mm_cvtsd_f64(s2), b = _mm_cvtsd_f64(_mm_unpackhi_pd(s2, s2));
+        rest = _mm_cvtsd_f64(_mm_add_sd(low2, _mm_unpackhi_pd(low2, low2)));
+    #else
+        double high[4], lows[4];
+        int j;
+        for (j = 0; j < 4; j++) {
+            a = part[j], b = part[4 + j], sum = a + b, from_b = sum - a;
+            high[j] = sum;
+            lows[j] = (part[8 + j] + part[12 + j]) + ((a - (sum - from_b)) + (b - from_b));
+        }
+        for (j = 0; j < 2; j++) {
+            a = high[j], b = high[2 + j], sum = a + b, from_b = sum - a;
+            high[j] = sum;
+            lows[j] = (lows[j] + lows[2 + j]) + ((a - (sum - from_b)) + (b - from_b));
+        }
+        a = high[0], b = high[1], rest = lows[0] + lows[1];
+    #endif
+        sum = a + b;
+        from_b = sum - a;
+        *low = rest + ((a - (sum - from_b)) + (b - from_b));
+        return sum;
+    }
+    /* One bit for each of `count` numbers, a literal of up to 16: whether it is 0. */
+    static CYTHON_INLINE uint64_t zeros_of_f32(const float* number, int count) {
+        uint64_t bits = 0;
+        int j = 0;
+    #if defined(__AVX2__)
+        #pragma GCC unroll 2
+        for (; j + 8 <= count; j += 8)
+            bits |= (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(number + j), _mm256_setzero_ps(), _CMP_EQ_OQ)) << j;
+    #else
+        for (; j < count; j++) bits |= (uint64_t)(number[j] == 0) << j;
+    #endif
+        return bits;
+    }
+    static CYTHON_INLINE uint64_t zeros_of_f64(const double* number, int count) {
+        uint64_t bits = 0;
+        int j = 0;
+    #if defined(__AVX2__)
+        #pragma GCC unroll 4
+        for (; j + 4 <= count; j += 4)
+            bits |= (uint64_t)_mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(number + j), _mm256_setzero_pd(), _CMP_EQ_OQ)) << j;
+    #else
+        for (; j < count; j++) bits |= (uint64_t)(number[j] == 0) << j;
+    #endif
+        return bits;
+    }
+    /* The lowest bit that is set, -1 for none. */
+    static CYTHON_INLINE int lowest_bit(uint64_t bits) {
+    #if defined(__GNUC__)
+        return bits == 0 ? -1 : __builtin_ctzll(bits);
+    #else
+        int j = 0;
+        if (bits == 0) return -1;
+        while (!((bits >> j) & 1)) j++;
+        return j;
+    #endif
+    }
+
+    /* Of every 8 numbers, none NaN, the largest; `count` times, filled up to a multiple of 8. */
+    static CYTHON_INLINE void largest_of_eights_f32(const float* number, int count, float* largest) {
+        int j = 0, k;
+    #if defined(__AVX2__)
+        for (; j < count; j += 8, number += 64) {
+            __m256 a[8], b[4], c[2];
+            #pragma GCC unroll 8
+            for (k = 0; k < 8; k++) a[k] = _mm256_loadu_ps(number + 8 * k);
+            #pragma GCC unroll 4
+            for (k = 0; k < 4; k++)
+                b[k] = _mm256_max_ps(_mm256_permute2f128_ps(a[k], a[k + 4], 0x20), _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
+            for (k = 0; k < 2; k++) c[k] = _mm256_max_ps(_mm256_unpacklo_ps(b[k], b[k + 2]), _mm256_unpackhi_ps(b[k], b[k + 2]));
+            _mm256_storeu_ps(largest + j, _mm256_max_ps(_mm256_unpacklo_ps(c[0], c[1]), _mm256_unpackhi_ps(c[0], c[1])));
+        }
+    #else
+        for (; j < count; j++, number += 8) {
+            largest[j] = number[0];
+            for (k = 1; k < 8; k++) largest[j] = number[k] > largest[j] ? number[k] : largest[j];
+        }
+    #endif
+    }
+    static CYTHON_INLINE void largest_of_eights_f64(const double* number, int count, double* largest) {
+        int j = 0, k;
+    #if defined(__AVX2__)
+        for (; j < count; j += 4, number += 32) {
+            __m256d a[4], b[2];
+            #pragma GCC unroll 4
+            for (k = 0; k < 4; k++) a[k] = _mm256_max_pd(_mm256_loadu_pd(number + 8 * k), _mm256_loadu_pd(number + 8 * k + 4));
+            for (k = 0; k < 2; k++)
+                b[k] = _mm256_max_pd(_mm256_permute2f128_pd(a[k], a[k + 2], 0x20), _mm256_permute2f128_pd(a[k], a[k + 2], 0x31));
+            _mm256_storeu_pd(largest + j, _mm256_max_pd(_mm256_unpacklo_pd(b[0], b[1]), _mm256_unpackhi_pd(b[0], b[1])));
+        }
+    #else
+        for (; j < count; j++, number += 8) {
+            largest[j] = number[0];
+            for (k = 1; k < 8; k++) largest[j] = number[k] > largest[j] ? number[k] : largest[j];
+        }
+    #endif
+    }
+
     """
     void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
@@ -114,6 +238,13 @@ cdef extern from *:
     int first_of_f32(const float* number, int count, float value) noexcept nogil
     int first_of_f64(const double* number, int count, double value) noexcept nogil
     double sum_of_16(const double* part) noexcept nogil
+    double sum_of_16_floats(const float* part) noexcept nogil
+    double sum_of_8_pairs(const double* part, double* low) noexcept nogil
+    uint64_t zeros_of_f32(const float* number, int count) noexcept nogil
+    uint64_t zeros_of_f64(const double* number, int count) noexcept nogil
+    int lowest_bit(uint64_t bits) noexcept nogil
+    void largest_of_eights_f32(const float* number, int count, float* largest) noexcept nogil
+    void largest_of_eights_f64(const double* number, int count, double* largest) noexcept nogil
 
 
 cdef inline real largest_of(const real* value) noexcept nogil:
@@ -130,6 +261,22 @@ cdef inline int first_of(const real* number, int count, real value) noexcept nog
         return first_of_f32(number, count, value)
     else:
         return first_of_f64(number, count, value)
+
+
+cdef inline uint64_t zeros_of(const real* number, int count) noexcept nogil:
+    """One bit for each of `count` numbers, a literal of up to 16: whether it is 0."""
+    if real is float:
+        return zeros_of_f32(number, count)
+    else:
+        return zeros_of_f64(number, count)
+
+
+cdef inline void largest_of_eights(const real* number, int count, real* largest) noexcept nogil:
+    """Of every 8 numbers, none NaN, the largest; `count` times, filled up to a multiple of 8."""
+    if real is float:
+        largest_of_eights_f32(number, count, largest)
+    else:
+        largest_of_eights_f64(number, count, largest)
 
 
 cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:

@@ -5,7 +5,7 @@
 cdef extern from *:
     """
     /* Rows of at least so many elements, or a few shorter ones, are less than double when filled up to whole groups. */
-    #define SMALL_ROW 40
+    #define SMALL_ROW 17
     #define SMALL_SCRATCH (2 * NOGIL_ELEMENTS * 8)
     """
     const int SMALL_ROW, SMALL_SCRATCH

@@ -50,6 +50,19 @@ cdef inline void add_short(const real* terms, Sum* sum) noexcept nogil:
         sum.part[j] = (terms[j] + terms[4 + j]) + (terms[8 + j] + terms[12 + j])
 
 
+cdef inline void set_group(const real* terms, Sum* sum) noexcept nogil:
+    """add_group to an empty sum."""
+    cdef int j
+    if real is float:
+        for j in range(16):
+            sum.part[j] = (terms[j] + terms[16 + j]) + (terms[32 + j] + terms[48 + j])
+    else:
+        for j in range(8):
+            sum.part[j] = (terms[j] + terms[8 + j]) + (terms[16 + j] + terms[24 + j])
+        for j in range(8):
+            sum.part[8 + j] = 0
+
+
 cdef inline void add_group(const real* terms, Sum* sum) noexcept nogil:
     """Add LANES terms."""
     cdef int j
@@ -71,24 +84,13 @@ cdef inline void add_pair(double* high, double* low, double term) noexcept nogil
 
 cdef inline Pair total(const Sum* sum, const real* like) noexcept nogil:
     """The sum of all terms: a tree over the positions, each level adding the upper half to the lower."""
-    cdef double high[4]
-    cdef double low[4]
-    cdef Pair result, pair
-    cdef int j
+    cdef Pair result
     if real is float:
         result.high = sum_of_16(sum.part)
         result.low = 0
     else:
-        for j in range(4):
-            pair = two_sum(sum.part[j], sum.part[4 + j])
-            high[j] = pair.high
-            low[j] = (sum.part[8 + j] + sum.part[12 + j]) + pair.low
-        for j in range(2):
-            pair = two_sum(high[j], high[2 + j])
-            high[j] = pair.high
-            low[j] = (low[j] + low[2 + j]) + pair.low
-        pair = two_sum(high[0], high[1])
-        result = fast_two_sum(pair.high, (low[0] + low[1]) + pair.low)
+        result.high = sum_of_8_pairs(sum.part, &result.low)
+        result = fast_two_sum(result.high, result.low)
     return result
 
 
