@@ -6,6 +6,12 @@ cdef extern from *:
     #if defined(__AVX2__)
       #include <immintrin.h>
     #endif
+    /* Bytes of a register, or of two where they have 16. */
+    #if defined(__AVX512F__)
+      #define REGISTER_BYTES 64
+    #else
+      #define REGISTER_BYTES 32
+    #endif
 
     /* 2^(k / 8) of `count` (a multiple of 8) numbers k that the addition of a magic number left in the low bits of t: k << 20 has
        the exponent right, and what its low three bits put into the fraction is taken off in the table. A look-up is what no
@@ -158,6 +164,10 @@ cdef extern from *:
     static CYTHON_INLINE uint64_t zeros_of_f32(const float* number, int count) {
         uint64_t bits = 0;
         int j = 0;
+    #if defined(__AVX512F__)
+        for (; j + 16 <= count; j += 16)
+            bits |= (uint64_t)_mm512_cmp_ps_mask(_mm512_loadu_ps(number + j), _mm512_setzero_ps(), _CMP_EQ_OQ) << j;
+    #endif
     #if defined(__AVX2__)
         #pragma GCC unroll 2
         for (; j + 8 <= count; j += 8)
@@ -170,6 +180,10 @@ cdef extern from *:
     static CYTHON_INLINE uint64_t zeros_of_f64(const double* number, int count) {
         uint64_t bits = 0;
         int j = 0;
+    #if defined(__AVX512F__)
+        for (; j + 8 <= count; j += 8)
+            bits |= (uint64_t)_mm512_cmp_pd_mask(_mm512_loadu_pd(number + j), _mm512_setzero_pd(), _CMP_EQ_OQ) << j;
+    #endif
     #if defined(__AVX2__)
         #pragma GCC unroll 4
         for (; j + 4 <= count; j += 4)
@@ -232,6 +246,7 @@ cdef extern from *:
     }
 
     """
+    const Py_ssize_t REGISTER_BYTES
     void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
     double largest_of_f64(const double* value) noexcept nogil

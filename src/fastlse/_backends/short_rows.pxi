@@ -163,9 +163,9 @@ cdef inline void prefetch_run(const char* run, Py_ssize_t size) noexcept nogil:
 cdef inline uint64_t exp_and_find(const real* x, Py_ssize_t n, real shift, real* e) noexcept nogil:
     """exp_scaled(x - shift) of up to 64 elements, and a bit for each that is the shift itself. One register after the other: the
     constants stay in those that are left."""
-    cdef int width = 8 if real is float else 4
-    cdef real d[8]
-    cdef real value[8]
+    cdef int width = REGISTER_BYTES // sizeof(real)
+    cdef real d[16]
+    cdef real value[16]
     cdef uint64_t found = 0
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t at
@@ -184,7 +184,7 @@ cdef inline uint64_t exp_and_find(const real* x, Py_ssize_t n, real shift, real*
 
 cdef inline int exp_and_place(const real* x, Py_ssize_t n, real shift, real* e) noexcept nogil:
     """exp_and_find for any number of elements; where the first of them stands that is the shift itself, -1 for nowhere."""
-    cdef Py_ssize_t width = 8 if real is float else 4
+    cdef Py_ssize_t width = REGISTER_BYTES // sizeof(real)
     cdef Py_ssize_t i = 0
     cdef int place = -1
     cdef uint64_t found
