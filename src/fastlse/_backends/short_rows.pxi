@@ -90,7 +90,7 @@ cdef void short_maxima(ShortBatch* batch, const real* like) noexcept nogil:
     for lane in range(batch.count):
         if batch.x[lane] != NULL:
             best_of_columns(<const real*>batch.x[lane], batch.n, best + 8 * lane)
-    largest_of_eights(<const real*>best, batch.count, max)      # of all rows: one after the other they would take twice as long
+    largest_of_eights(<const real*>best, batch.count, max)
     for lane in range(batch.count):
         batch.max[lane] = max[lane]
     for lane in range(batch.count):
