@@ -48,6 +48,7 @@ from fastlse._bench.timing import Pace, race
 
 STORING = OPERATIONS[1:]
 LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
+AGAIN = f"{OURS}, once more"
 IDLE_SECONDS = 0.02
 SUITES_BY_THREADS = {
     1: ("limits", "layouts", "rows", "overhead", "options", "peers"),
@@ -299,6 +300,15 @@ def two_threads_disturbed(found):
         yield Ratio(ratio, two.case.label())
 
 
+def one_thread_disturbed(found):
+    """One thread over itself, the slower one over the other: what medians tell apart."""
+    alone = {r.case: r for r in found.ours("threads, busy", threads=[1])}
+    for result in found.results:
+        if (result.suite, result.contender) == ("threads, busy", AGAIN):
+            medians = [statistics.median(r.seconds) for r in (result, alone[result.case])]
+            yield Ratio(max(medians) / min(medians), result.case.label())
+
+
 def _pairs(found, suite):
     alone = {r.case: r for r in found.ours(suite, threads=[1])}
     for two in found.ours(suite, threads=[2]):
@@ -450,6 +460,7 @@ TARGETS = {
             True,
             two_threads_disturbed,
         ),
+        Target("... one thread over itself", 1.05, True, one_thread_disturbed),
         Target(
             "first call on 1 M elements after 20 ms of idling against the next",
             1.5,
@@ -485,13 +496,16 @@ PEER_TARGETS = [
 ]
 
 
-def run_suite(name, n_threads, pace, contenders=limits.ALL_CONTENDERS, suite=None):
-    """The results of a suite's races, under its own or another suite's name."""
+def run_suite(
+    name, n_threads, pace, contenders=limits.ALL_CONTENDERS, suite=None, more=lambda entrants: ()
+):
+    """The results of a suite's races, under its own or another suite's name; `more` joins them."""
     races = list(SUITES[name].races(n_threads))
     progress = Progress(len(races))
     for its_race in races:
         progress.start(f"{suite or name}: {its_race.name}")
-        for outcome in run_race(its_race.entrants, pace, contenders, limits.scale).values():
+        entrants = [*its_race.entrants, *more(its_race.entrants)]
+        for outcome in run_race(entrants, pace, contenders, limits.scale).values():
             if isinstance(outcome, Result):
                 yield replace(outcome, suite=suite or name)
         progress.finish()
@@ -514,6 +528,17 @@ def busy_process():
     finally:
         process.kill()
         process.wait()
+
+
+def run_busy(pace):
+    """Beside another process two threads, one thread, and that one once more."""
+    contenders = limits.ALL_CONTENDERS | {AGAIN: limits.ALL_CONTENDERS[OURS]}
+    with busy_process():
+        yield from run_suite("threads", 2, pace, contenders, "threads, busy", one_thread_again)
+
+
+def one_thread_again(entrants):
+    return [replace(e, contender=AGAIN) for e in entrants if e.case.threads == 1]
 
 
 def run_idle(rounds=30):
@@ -580,8 +605,7 @@ def measured(options):
     if options.threads == 2 and "threads" in options.only:
         yield from run_copies(pace)
         yield from run_idle()
-        with busy_process():
-            yield from run_suite("threads", 2, pace, suite="threads, busy")
+        yield from run_busy(pace)
 
 
 def until_stopped(found):
