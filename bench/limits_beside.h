@@ -60,23 +60,26 @@ static void tile_out(tile_of_rows tile, ptrdiff_t n, real* out)
         }
 }
 
-static inline vector largest_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r)
+/* Registers at once, so that one's chain of dependent operations hides behind the others'. */
+#define BESIDE (EXP_CHAINS < 4 && BITS == 32 ? 2 : 4)
+
+static inline void largest_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector* max)
 {
-    vector best = V(loadu)(&tile[0][r]);
-    for (ptrdiff_t i = 1; i < n; i++) best = V(max)(best, V(loadu)(&tile[i][r]));
-    return best;
+    UNROLLED for (int k = 0; k < BESIDE; k++) max[k] = V(loadu)(&tile[0][r + k * WIDTH]);
+    for (ptrdiff_t i = 1; i < n; i++)
+        UNROLLED for (int k = 0; k < BESIDE; k++) max[k] = V(max)(max[k], V(loadu)(&tile[i][r + k * WIDTH]));
 }
 
-/* The sums of exp(x - max) of WIDTH rows; the exponentials are stored where `stores` is true. */
-static inline vector sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
+/* The sums of exp(x - max) of BESIDE WIDTH rows; the exponentials are stored where `stores` is true. */
+static inline void sums_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, const vector* max, int stores, vector* sum)
 {
-    vector sum = V(set1)(0);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        vector e = exponential(V(sub)(V(loadu)(&tile[i][r]), max));
-        if (stores) V(storeu)(&tile[i][r], e);
-        sum = V(add)(sum, e);
-    }
-    return sum;
+    UNROLLED for (int k = 0; k < BESIDE; k++) sum[k] = V(set1)(0);
+    for (ptrdiff_t i = 0; i < n; i++)
+        UNROLLED for (int k = 0; k < BESIDE; k++) {
+            vector e = exponential(V(sub)(V(loadu)(&tile[i][r + k * WIDTH]), max[k]));
+            if (stores) V(storeu)(&tile[i][r + k * WIDTH], e);
+            sum[k] = V(add)(sum[k], e);
+        }
 }
 
 /* log(x) of doubles no less than 1: the result is accurate enough for floats, or for doubles. */
@@ -147,43 +150,53 @@ static inline sums logarithms_as_promised(sums rest, sums total)
     return log;
 }
 
-/* As promised: in twice the working precision and without the maximum's own 1. */
-static inline sums rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max, int stores)
+/* As promised: fours of exponentials in twice the working precision, without the maximum's own 1. */
+static inline void rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, const vector* max, int stores, sums* rest)
 {
     const vector zero = V(set1)(0), one = V(set1)(1);
-    sums sum = widened(zero);
-    vector below = zero;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        vector d = V(sub)(V(loadu)(&tile[i][r]), max);
-        vector e = any_exponential(d);
-        if (stores) V(storeu)(&tile[i][r], e);
-        below = V(add)(below, KEEP_WHERE(BELOW(d, zero), one));
-        sum = add_wide(sum, KEEP_WHERE(BELOW(d, zero), e));
+    vector below[BESIDE], four[BESIDE];
+    UNROLLED for (int k = 0; k < BESIDE; k++) {
+        rest[k] = widened(zero);
+        below[k] = zero;
     }
-    return add_wide(sum, V(sub)(V(set1)((real)(n - 1)), below));
+    for (ptrdiff_t start = 0; start < n; start += 4) {
+        UNROLLED for (int k = 0; k < BESIDE; k++) four[k] = zero;
+        for (ptrdiff_t i = start; i < least(start + 4, n); i++)
+            UNROLLED for (int k = 0; k < BESIDE; k++) {
+                vector d = V(sub)(V(loadu)(&tile[i][r + k * WIDTH]), max[k]);
+                vector e = any_exponential(d);
+                if (stores) V(storeu)(&tile[i][r + k * WIDTH], e);
+                below[k] = V(add)(below[k], KEEP_WHERE(BELOW(d, zero), one));
+                four[k] = V(add)(four[k], KEEP_WHERE(BELOW(d, zero), e));
+            }
+        UNROLLED for (int k = 0; k < BESIDE; k++) rest[k] = add_wide(rest[k], four[k]);
+    }
+    UNROLLED for (int k = 0; k < BESIDE; k++) rest[k] = add_wide(rest[k], V(sub)(V(set1)((real)(n - 1)), below[k]));
 }
 
 /* As promised for logsumexp near 0: the differences and exponentials of float32 in doubles, of those that are not the maximum. */
 #define MOST_CAREFUL (BITS == 32 ? 4 : 0)
 
 #if BITS == 32
-static inline sums careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+static inline void careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, const vector* max, sums* rest)
 {
-    vector best = V(loadu)(&tile[0][r]);
-    sums rest = widened(V(set1)(0)), shift = widened(max);
-    for (ptrdiff_t i = 1; i < n; i++) {
-        vector x = V(loadu)(&tile[i][r]);
-        sums other = widened(V(min)(best, x));
-        best = V(max)(best, x);
-        rest.lower += exponential_of_doubles(D(max)(D(set1)(-708.0), other.lower - shift.lower));
-        rest.upper += exponential_of_doubles(D(max)(D(set1)(-708.0), other.upper - shift.upper));
+    for (int k = 0; k < BESIDE; k++, r += WIDTH) {
+        vector best = V(loadu)(&tile[0][r]);
+        sums shift = widened(max[k]);
+        rest[k] = widened(V(set1)(0));
+        for (ptrdiff_t i = 1; i < n; i++) {
+            vector x = V(loadu)(&tile[i][r]);
+            sums other = widened(V(min)(best, x));
+            best = V(max)(best, x);
+            rest[k].lower += exponential_of_doubles(D(max)(D(set1)(-708.0), other.lower - shift.lower));
+            rest[k].upper += exponential_of_doubles(D(max)(D(set1)(-708.0), other.upper - shift.upper));
+        }
     }
-    return rest;
 }
 #else
-static inline sums careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, vector max)
+static inline void careful_rests_beside(tile_of_rows tile, ptrdiff_t n, ptrdiff_t r, const vector* max, sums* rest)
 {
-    return rests_beside(tile, n, r, max, 0);
+    rests_beside(tile, n, r, max, 0, rest);
 }
 #endif
 
@@ -254,15 +267,19 @@ static inline __attribute__((always_inline)) void side_by_side(const real* x, pt
     for (ptrdiff_t row = 0; row < n_rows; row += SIDE) {
         tile_in(x + row * n, n, tile);
         if (result == GRADIENT) open_targets(x, row, n, tile, &of);
+        vector all_max[BESIDE], all_sums[BESIDE];
+        sums all_rests[BESIDE];
         for (ptrdiff_t r = 0; r < SIDE; r += WIDTH) {
-            vector max = largest_beside(tile, n, r);
-            int stores = result == SOFTMAX || result == GRADIENT;
-            sums rest = widened(zero), total, log = widened(zero);
-            if (!promised) total = widened(sums_beside(tile, n, r, max, stores));
-            else {
-                rest = result == LSE && n <= MOST_CAREFUL ? careful_rests_beside(tile, n, r, max) : rests_beside(tile, n, r, max, stores);
-                total = add_wide(rest, one);
+            const int k = (int)(r / WIDTH) % BESIDE, stores = result == SOFTMAX || result == GRADIENT;
+            if (k == 0) {
+                largest_beside(tile, n, r, all_max);
+                if (!promised) sums_beside(tile, n, r, all_max, stores, all_sums);
+                else if (result == LSE && n <= MOST_CAREFUL) careful_rests_beside(tile, n, r, all_max, all_rests);
+                else rests_beside(tile, n, r, all_max, stores, all_rests);
             }
+            const vector max = all_max[k];
+            sums rest = promised ? all_rests[k] : widened(zero), log = widened(zero);
+            sums total = promised ? add_wide(rest, one) : widened(all_sums[k]);
             if (result != SOFTMAX) log = promised ? logarithms_as_promised(rest, total) : logarithms(total);
             if (result == LSE) {
                 V(storeu)(out + row + r, promised ? NARROW(plus(widened(max), log)) : V(add)(max, NARROW(log)));
