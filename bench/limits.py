@@ -105,13 +105,16 @@ def shape_of_loop(name, case: Case):
     return n_rows * n // length, length
 
 
-def repeats(case):
+def repeats(case, n_elements=ELEMENTS_OF_A_CALL):
     """How often a call goes over the array, so that the call itself does not count."""
-    return max(1, ELEMENTS_OF_A_CALL // case.n_elements)
+    return max(1, n_elements // case.n_elements)
 
 
-def limit(name, instructions=None):
-    """A contender: the loop of limits.c of that name, in an instruction set or in the best."""
+def limit(name, instructions=None, n_elements=ELEMENTS_OF_A_CALL):
+    """A contender: the loop of limits.c of that name, in an instruction set or in the best.
+
+    A call works on `n_elements` or a little less, an array of less over and over.
+    """
 
     def contender(case, inputs):
         loops = library(instructions or instruction_set(), case.dtype)
@@ -119,11 +122,13 @@ def limit(name, instructions=None):
         loops.repeat.argtypes = ARGUMENTS
         loop = ctypes.cast(loops[functions()[name]], ctypes.c_void_p)
         n_rows, length = shape_of_loop(name, case)
-        x, out = inputs.x.ctypes.data, inputs.out.ctypes.data
-        targets = inputs.target.ctypes.data
-        assert x % 64 == out % 64 == 0
+        # data_as holds the array, data would not
+        x, targets, out = (
+            array.ctypes.data_as(_POINTER) for array in (inputs.x, inputs.target, inputs.out)
+        )
+        assert x.value % 64 == out.value % 64 == 0
         assert 0 < n_rows * length <= case.n_elements
-        arguments = loop, repeats(case), x, targets, n_rows, length, out
+        arguments = loop, repeats(case, n_elements), x, targets, n_rows, length, out
         return {case.operation: lambda: loops.repeat(*arguments)}
 
     return contender

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import shlex
 import shutil
 import sys
+import weakref
 from importlib import import_module
 from pathlib import Path
 
@@ -214,3 +216,19 @@ def test_times_are_scaled_to_all_elements():
     assert limits.scale(Entrant(case, "limit max and sum")) == pytest.approx(896 * factor / 1000)
     assert limits.repeats(case) > 100
     assert limits.repeats(Case("logsumexp", "float32", (1000, 1000))) == 1
+
+
+def test_a_loop_holds_its_arrays():
+    case = Case("softmax", "float32", (16, 1000))
+    inputs = make_inputs(case)
+    arrays = [weakref.ref(array) for array in (inputs.x, inputs.target, inputs.out)]
+    try:
+        call = limits.limit("limit store and rescale")(case, inputs)["softmax"]
+    except SkippedError as error:
+        pytest.skip(str(error))
+    del inputs
+    gc.collect()
+    assert all(array() is not None for array in arrays)
+    del call
+    gc.collect()
+    assert all(array() is None for array in arrays)
