@@ -10,19 +10,24 @@ the losses that are no operation of these suites.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import limits
-import numpy as np
+from two_threads import (
+    AGAIN,
+    AT_ONCE,
+    CONTENDERS,
+    COPIES,
+    LOOPS,
+    bounds_of,
+    busy_process,
+    one_thread_again,
+    run_idle,
+)
 
 import fastlse
 from fastlse._bench import machine, results
@@ -37,19 +42,15 @@ from fastlse._bench.cases import (
     SHORT_LENGTHS,
     SUITES,
     YARDSTICK,
-    Case,
 )
 from fastlse._bench.contenders import limit_threads
-from fastlse._bench.inputs import make_inputs
 from fastlse._bench.progress import Progress
 from fastlse._bench.races import run_race
 from fastlse._bench.results import Result
-from fastlse._bench.timing import Pace, race
+from fastlse._bench.timing import Pace
 
 STORING = OPERATIONS[1:]
 LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
-AGAIN = f"{OURS}, once more"
-IDLE_SECONDS = 0.02
 SUITES_BY_THREADS = {
     1: ("limits", "layouts", "rows", "overhead", "options", "peers"),
     2: ("peers", "threads"),
@@ -276,21 +277,25 @@ def small_call(operation):
     return ratios
 
 
-def two_threads(found):
-    """How many times faster two threads are than one."""
-    for two, one in _pairs(found, "threads"):
-        yield Ratio(one.best / two.best, two.case.label())
+def two_threads(*contenders, alone=None):
+    """How many times faster two threads are than one, or than another contender on one."""
+
+    def ratios(found):
+        for result in found.results:
+            if result.suite == "threads" and result.contender in contenders:
+                one = replace(result.case, threads=1)
+                seconds = found.times.get(("threads", one, alone or result.contender))
+                if result.case.threads == 2 and seconds is not None:
+                    label = f"{result.case.label()}, {result.contender}"
+                    yield Ratio(seconds / result.best, label)
+
+    return ratios
 
 
-def two_threads_copying(found):
-    """The same for np.copyto, by halves: what memory allows."""
-    alone = {
-        r.case.dtype: r.best for r in found.results if (r.suite, r.case.threads) == ("copy", 1)
-    }
-    for result in found.results:
-        if (result.suite, result.case.threads) == ("copy", 2):
-            dtype = result.case.dtype
-            yield Ratio(alone[dtype] / result.best, f"{dtype} {result.case.shape}")
+def over_two_calls(found):
+    """fastlse on two threads over two calls at once: what sharing out costs."""
+    for result in found.ours("threads", threads=[2]):
+        yield from found.over(result, AT_ONCE)
 
 
 def two_threads_disturbed(found):
@@ -452,8 +457,18 @@ TARGETS = {
         ),
     ],
     2: [
-        Target("two threads against one on 4 M elements", 1.8, False, two_threads),
-        Target("... np.copyto of as many, by halves", 1.8, False, two_threads_copying),
+        Target("two threads against one on 4 M elements", 1.8, False, two_threads(OURS)),
+        Target(
+            "... two calls at once, each of half the rows on one thread",
+            1.8,
+            False,
+            two_threads(AT_ONCE, alone=OURS),
+        ),
+        Target("... fastlse's time over theirs", 1.05, True, over_two_calls),
+        Target(
+            "... by intrinsics in cache, each thread in its own", 1.8, False, two_threads(LOOPS)
+        ),
+        Target("... np.copyto of as many, by halves", 1.8, False, two_threads(COPIES)),
         Target(
             "with another busy process: two threads over one, medians",
             1.05,
@@ -468,7 +483,7 @@ TARGETS = {
             after_idling(OURS, 2),
         ),
         Target("... on one thread, which waits for nobody", 1.5, True, after_idling(OURS, 1)),
-        Target("... np.copyto by two threads", 1.5, True, after_idling("np.copyto", 2)),
+        Target("... np.copyto by two threads", 1.5, True, after_idling(COPIES, 2)),
     ],
 }
 PEER_TARGETS = [
@@ -496,9 +511,11 @@ PEER_TARGETS = [
 ]
 
 
-def run_suite(
-    name, n_threads, pace, contenders=limits.ALL_CONTENDERS, suite=None, more=lambda entrants: ()
-):
+def no_others(entrants):
+    return []
+
+
+def run_suite(name, n_threads, pace, contenders, suite=None, more=no_others):
     """The results of a suite's races, under its own or another suite's name; `more` joins them."""
     races = list(SUITES[name].races(n_threads))
     progress = Progress(len(races))
@@ -519,91 +536,20 @@ def run_avx2(pace):
         yield from run_suite("limits", 1, pace, limits.ALL_CONTENDERS | loops, "limits, avx2")
 
 
-@contextmanager
-def busy_process():
-    """A process that takes a processor for itself."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def run_busy(pace):
     """Beside another process two threads, one thread, and that one once more."""
-    contenders = limits.ALL_CONTENDERS | {AGAIN: limits.ALL_CONTENDERS[OURS]}
     with busy_process():
-        yield from run_suite("threads", 2, pace, contenders, "threads, busy", one_thread_again)
-
-
-def one_thread_again(entrants):
-    return [replace(e, contender=AGAIN) for e in entrants if e.case.threads == 1]
-
-
-def run_idle(rounds=30):
-    """The first call after a pause, and those right after it, at their medians."""
-    with ThreadPoolExecutor(1) as other:
-        for contender, case, call in calls_after_idling(other):
-            pairs = [idle_pair(call) for _ in range(rounds)]
-            first, steady = np.median(pairs, axis=0).tolist()
-            yield Result(case, contender, (first, steady), 0.0, "idle")
-
-
-def calls_after_idling(other):
-    """fastlse's on two threads, and what bounds them: the same on one thread, and copies on two."""
-    ours = limits.ALL_CONTENDERS[OURS]
-    for operation, dtype, threads in itertools.product(OPERATIONS, DTYPES, (1, 2)):
-        case = Case(operation, dtype, (1000, 1000), threads=threads)
-        yield OURS, case, ours(case, make_inputs(case))[operation]
-    for dtype in DTYPES:
-        case = Case("softmax", dtype, (1000, 1000), threads=2)
-        yield "np.copyto", case, copies(case, other)[2]
-
-
-def copies(case, other):
-    """np.copyto of a matrix by one thread and by two, each a half of the rows."""
-    x = np.ones(case.shape, case.dtype)
-    out = np.empty_like(x)
-    middle = case.shape[0] // 2
-
-    def shared():
-        first = other.submit(np.copyto, out[:middle], x[:middle])
-        np.copyto(out[middle:], x[middle:])
-        first.result()
-
-    return {1: lambda: np.copyto(out, x), 2: shared}
-
-
-def run_copies(pace):
-    with ThreadPoolExecutor(1) as other:
-        for dtype in DTYPES:
-            case = Case("softmax", dtype, (4000, 1000))
-            for threads, timing in race(copies(case, other), pace).items():
-                by_threads = replace(case, threads=threads)
-                seconds = tuple(timing.seconds)
-                yield Result(by_threads, "np.copyto", seconds, timing.processors, "copy")
-
-
-def idle_pair(call):
-    """The time of a call after a pause, and the mean of those of the ten after it."""
-    time.sleep(IDLE_SECONDS)
-    start = time.perf_counter()
-    call()
-    between = time.perf_counter()
-    for _ in range(10):
-        call()
-    return between - start, (time.perf_counter() - between) / 10
+        yield from run_suite("threads", 2, pace, CONTENDERS, "threads, busy", one_thread_again)
 
 
 def measured(options):
     pace = Pace(options.seconds)
     for name in options.only:
-        yield from run_suite(name, options.threads, pace)
+        more = bounds_of if name == "threads" else no_others
+        yield from run_suite(name, options.threads, pace, CONTENDERS, more=more)
     if options.threads == 1 and "limits" in options.only and "avx2" in fastlse.available_backends():
         yield from run_avx2(pace)
     if options.threads == 2 and "threads" in options.only:
-        yield from run_copies(pace)
         yield from run_idle()
         yield from run_busy(pace)
 
