@@ -14,6 +14,8 @@ cdef extern from *:
     /* Longer rows than this would leave no room in L1 for a second one. */
     #define LONG_ROW 2560
     #define UNIT_ELEMENTS 65536
+    /* Where no losses are added up a unit may be less, so that threads end together. */
+    #define SMALL_UNIT_ELEMENTS 16384
     #define BATCH_BYTES 65536
     /* Hardware does not prefetch over the end of a page, which for short rows is every other row. */
     #define PREFETCH_BYTES 786432
@@ -22,8 +24,8 @@ cdef extern from *:
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
-    const Py_ssize_t FEW_ROWS, PLAIN_TILE_ROW_F32, PLAIN_TILE_ROW_F64, TILE_ROW, LONG_ROW, UNIT_ELEMENTS, BATCH_BYTES
-    const Py_ssize_t PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
+    const Py_ssize_t FEW_ROWS, PLAIN_TILE_ROW_F32, PLAIN_TILE_ROW_F64, TILE_ROW, LONG_ROW, UNIT_ELEMENTS, SMALL_UNIT_ELEMENTS
+    const Py_ssize_t BATCH_BYTES, PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
 
 cdef void describe_operand(Operand* operand, cnp.ndarray array, int n_batch, int n_row):
@@ -131,6 +133,8 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.stretch = CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
+    if job.mode != LOSS and n <= LONG_ROW:
+        job.unit_rows = SMALL_UNIT_ELEMENTS // n
     job.in_bands = serves_bands(job, like)
     if job.across:
         job.unit_rows = (job.unit_rows // lanes) * lanes if job.unit_rows >= lanes and not job.in_bands else lanes
@@ -138,6 +142,8 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:
         job.batch_rows = least(job.layout.batch.size, short_batch(n, like))
+        if job.mode != LOSS:
+            job.unit_rows = (job.unit_rows + job.batch_rows - 1) // job.batch_rows * job.batch_rows
         job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1

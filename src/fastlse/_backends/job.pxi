@@ -39,7 +39,7 @@ cdef struct Job:
     bint short_rows        # short_rows.pxi; neither: rows.pxi
     Py_ssize_t n_blocks
     Py_ssize_t stretch     # the elements of a row that are gathered, and capped, at once
-    Py_ssize_t unit_rows   # the rows whose losses make one sum; a task takes one such unit, or a band of them
+    Py_ssize_t unit_rows   # the rows whose losses make one sum; a task takes one such unit or some
     Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
     Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0
     Py_ssize_t out_ahead   # the same from where exponentials are stored in the results; of short rows and tiles only whether

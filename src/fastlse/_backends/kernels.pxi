@@ -107,11 +107,18 @@ cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t count, char
         unit += 1
 
 
+cdef inline Py_ssize_t units_of_task(const Job* job, Py_ssize_t n_units, int n_threads) noexcept nogil:
+    """How many units a task takes: UNIT_ELEMENTS together, for every new task is a jump in memory, but eight tasks for each thread."""
+    cdef Py_ssize_t most = UNIT_ELEMENTS // (job.unit_rows * job.layout.row.size)
+    cdef Py_ssize_t share = n_units // (8 * n_threads)
+    return least(most, share) if most > 1 and share > 1 else 1
+
+
 cdef double run(Job* job, int n_threads, const real* like) except? -1:
     """Do the job; the sum of the losses, whatever the number of threads in the same order."""
     cdef Py_ssize_t n_rows = job.layout.batch.size
     cdef Py_ssize_t n_units, unit, n_tasks, task
-    cdef Py_ssize_t in_task = 1
+    cdef Py_ssize_t in_task
     cdef Pair* loss_sums = NULL
     cdef Pair loss_sum
     cdef char* allocated
@@ -121,6 +128,7 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     cdef bint share_rows = n_threads > 1 and job.n_blocks > 1 and n_rows < 2 * n_threads and not job.across
     if n_units < n_threads and not share_rows:
         n_threads = <int>n_units
+    in_task = units_of_task(job, n_units, n_threads)
     if job.in_bands:
         in_task = least(BAND_TILES, (n_units + n_threads - 1) // n_threads)
         job.band_at = job.scratch_size
