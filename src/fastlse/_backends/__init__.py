@@ -165,17 +165,22 @@ def _is_built(name: str) -> bool:
     return importlib.util.find_spec(f"{__name__}.{name}") is not None
 
 
+SPINS = "400"  # some ten microseconds
+
+
 @contextmanager
 def _short_spinning() -> Iterator[None]:
     """Keep libgomp, which reads this once when it is loaded, from spinning for milliseconds.
 
-    On virtual machines a team that spins takes far longer to start after an idle pause than one
-    that sleeps. A user's own setting stands, and so does that of whoever loaded libgomp before.
+    Threads spin through the Python between one call and the next, and then sleep. On virtual
+    machines a team that spins longer takes far longer to start after an idle pause, and beside a
+    busy process it has one processor less (docs/adr/0020). A user's own setting stands, and so does
+    that of whoever loaded libgomp before.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "100"
+    os.environ["GOMP_SPINCOUNT"] = SPINS
     try:
         yield
     finally:
