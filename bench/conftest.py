@@ -21,7 +21,7 @@ from fastlse._bench.cases import SUITES
 from fastlse._bench.contenders import limit_threads
 from fastlse._bench.races import Skipped, run_race
 from fastlse._bench.results import extra_info
-from fastlse._bench.timing import Pace
+from fastlse._bench.timing import Pace, warm_up_seconds
 
 ONE_ROUND = Pace(seconds=0, least_rounds=1, turn_seconds=0)
 BUSY = 0.5  # processors more than threads, above which a contender did not keep to them
@@ -77,6 +77,10 @@ def parameters(suite, n_threads):
     ]
 
 
+def pace_of(option):
+    return Pace(option.seconds, warm_up_seconds=warm_up_seconds(option.threads))
+
+
 @pytest.fixture(scope="session")
 def outcomes():
     """What the races that were run have given, by entrant."""
@@ -89,7 +93,7 @@ def compete(request, benchmark, race, entrant, outcomes):
 
     def run():
         if entrant not in outcomes:
-            pace = Pace(seconds=request.config.option.seconds) if benchmark.enabled else ONE_ROUND
+            pace = pace_of(request.config.option) if benchmark.enabled else ONE_ROUND
             outcomes.update(
                 run_race(selected(request, race), pace, limits.ALL_CONTENDERS, limits.scale)
             )

@@ -47,7 +47,7 @@ from fastlse._bench.contenders import limit_threads
 from fastlse._bench.progress import Progress
 from fastlse._bench.races import run_race
 from fastlse._bench.results import Result
-from fastlse._bench.timing import Pace
+from fastlse._bench.timing import Pace, warm_up_seconds
 
 STORING = OPERATIONS[1:]
 LONG_ROWS, LONGEST_ROWS = BIG_SHAPES
@@ -543,7 +543,7 @@ def run_busy(pace):
 
 
 def measured(options):
-    pace = Pace(options.seconds)
+    pace = Pace(options.seconds, warm_up_seconds=warm_up_seconds(options.threads))
     for name in options.only:
         more = bounds_of if name == "threads" else no_others
         yield from run_suite(name, options.threads, pace, CONTENDERS, more=more)

@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from itertools import groupby
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fastlse._bench.contenders import CONTENDERS, SkippedError, library, prepare
 from fastlse._bench.inputs import ALIGNMENT, bytes_needed, make_inputs
 from fastlse._bench.progress import Progress
 from fastlse._bench.results import Result
-from fastlse._bench.timing import Pace, race
+from fastlse._bench.timing import Pace, race, warm_up_seconds
 
 SHORT = Pace(seconds=0, least_rounds=2, turn_seconds=0)
 CASE = Case("softmax", "float32", (20, 7))
@@ -79,6 +80,17 @@ def test_a_turn_begins_with_a_call_that_is_not_timed():
     race({"a": lambda: log.append("a")}, Pace(seconds=0, least_rounds=1, turn_seconds=0))
     preparing, warming_up, timed = 3, 1, 1
     assert len(log) == preparing + warming_up + timed
+
+
+def test_on_several_threads_a_turn_warms_up_for_a_while():
+    log = []
+    pace = Pace(0, least_rounds=1, turn_seconds=0, warm_up_seconds=0.02)
+    [timing] = race({"a": lambda: log.append(perf_counter())}, pace).values()
+    preparing, timed = 3, 1
+    assert len(timing.seconds) == timed
+    assert len(log[preparing:-timed]) > 1
+    assert log[-1] - log[preparing] > 0.019
+    assert warm_up_seconds(1) == 0 < warm_up_seconds(2)
 
 
 def test_rounds_end():

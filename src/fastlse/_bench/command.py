@@ -15,7 +15,7 @@ from fastlse._bench.contenders import limit_threads
 from fastlse._bench.progress import Progress
 from fastlse._bench.races import Skipped, run_race
 from fastlse._bench.results import Result
-from fastlse._bench.timing import Pace
+from fastlse._bench.timing import Pace, warm_up_seconds
 
 SECONDS = 36.0  # for all races; importing and compiling the peers takes the rest of the minute
 QUICK_SECONDS = 4.0
@@ -129,7 +129,11 @@ def _outcomes(options: Options) -> Iterator[tuple[str, dict[Entrant, Result | Sk
     suite = command_suite(options.threads, options.peers, options.quick)
     races = list(suite.races(options.threads))
     seconds = (QUICK_SECONDS if options.quick else SECONDS) / len(races)
-    pace = Pace(seconds, least_rounds=2 if options.quick else 3)
+    pace = Pace(
+        seconds,
+        least_rounds=2 if options.quick else 3,
+        warm_up_seconds=warm_up_seconds(options.threads),
+    )
     progress = Progress(len(races))
     by_operation: dict[str, list[Race]] = {}
     for race in races:

@@ -14,6 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 LONG_CALL = 0.05  # seconds, beyond which a turn has no untimed call: no cache would remember it
 PATIENCE = 5
+POOLS_SPIN = 0.01  # seconds for which other libraries' threads go on spinning after a call
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,20 @@ class Pace:
         Rounds at least and at most; but two do if a race lasts `PATIENCE` times too long.
     turn_seconds : float
         Short calls are repeated until a turn takes about so long.
+    warm_up_seconds : float
+        The calls that begin a turn and are not timed, one at least, go on for so long.
     """
 
     seconds: float = 2.0
     least_rounds: int = 5
     most_rounds: int = 300
     turn_seconds: float = 5e-4
+    warm_up_seconds: float = 0.0
+
+
+def warm_up_seconds(n_threads: int) -> float:
+    """How long a turn warms up: on several threads until nobody else's spin any more."""
+    return POOLS_SPIN if n_threads > 1 else 0.0
 
 
 @dataclass
@@ -49,13 +58,14 @@ class _Runner:
     call: Call
     calls: int
     has_warm_up: bool
+    warm_up_seconds: float
     timing: Timing = field(default_factory=Timing)
     wall: float = 0.0
     processor: float = 0.0
 
     def take_turn(self) -> None:
         if self.has_warm_up:
-            self.call()
+            self.warm_up()
         processor = process_time()
         seconds = _time(self.call, self.calls)
         self.processor += process_time() - processor
@@ -63,12 +73,18 @@ class _Runner:
         self.timing.seconds.append(seconds / self.calls)
         self.timing.processors = self.processor / self.wall if self.wall else 0.0
 
+    def warm_up(self) -> None:
+        end = perf_counter() + self.warm_up_seconds
+        self.call()
+        while perf_counter() < end:
+            self.call()
+
 
 def race(calls: Mapping[Key, Call], pace: Pace) -> dict[Key, Timing]:
     """Time every call in turn with the others.
 
-    Before each of its turns a contender makes one call that is not timed: it brings its data and
-    code back into the caches, which the others have used in between.
+    Before each of its turns a contender makes calls that are not timed, as many as `pace` asks for:
+    they bring its data and code back into the caches, which the others have used in between.
     """
     was_enabled = gc.isenabled()
     gc.collect()
@@ -100,7 +116,7 @@ def _prepared(call: Call, pace: Pace) -> _Runner:
     if seconds < LONG_CALL:
         seconds = min(seconds, _time(call, 1))
     calls = max(1, round(pace.turn_seconds / max(seconds, 1e-9)))
-    return _Runner(call, calls, has_warm_up=seconds < LONG_CALL)
+    return _Runner(call, calls, seconds < LONG_CALL, pace.warm_up_seconds)
 
 
 def _time(call: Call, calls: int) -> float:
