@@ -277,17 +277,16 @@ def small_call(operation):
     return ratios
 
 
-def two_threads(*contenders, alone=None):
+def two_threads(contender, alone=None):
     """How many times faster two threads are than one, or than another contender on one."""
 
     def ratios(found):
         for result in found.results:
-            if result.suite == "threads" and result.contender in contenders:
+            if (result.suite, result.contender, result.case.threads) == ("threads", contender, 2):
                 one = replace(result.case, threads=1)
-                seconds = found.times.get(("threads", one, alone or result.contender))
-                if result.case.threads == 2 and seconds is not None:
-                    label = f"{result.case.label()}, {result.contender}"
-                    yield Ratio(seconds / result.best, label)
+                seconds = found.times.get(("threads", one, alone or contender))
+                if seconds is not None:
+                    yield Ratio(seconds / result.best, f"{result.case.label()}, {contender}")
 
     return ratios
 

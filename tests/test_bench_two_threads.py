@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -79,7 +77,6 @@ def test_copies(n_threads):
     np.testing.assert_array_equal(inputs.out, inputs.x)
 
 
-@pytest.mark.skipif(os.name != "posix" or shutil.which("cc") is None, reason="no C compiler")
 @on_one_and_two
 def test_loops_in_cache_run(n_threads):
     case = case_of("logsumexp", n_threads)
