@@ -54,7 +54,9 @@ cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const 
 
 
 cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept nogil:
-    """Bytes that open_row shares out."""
+    """Bytes that open_row shares out; none where rows are read and written where they lie."""
+    if is_direct(job) and not has_probabilities(job) and (job.out.data == NULL or job.out.contiguous_row):
+        return 0
     return (2 * CHUNK + (2 if job.softcap > 0 else 1) * job.stretch) * <Py_ssize_t>sizeof(real)
 
 
