@@ -135,6 +135,42 @@ cdef inline void run_sum(const real* e, Py_ssize_t n, Sum* sum) noexcept nogil:
     sum[0] = local
 
 
+cdef inline void exp_and_add(const real* x, Py_ssize_t n, real shift, Py_ssize_t ahead, const real* results, real* e_out,
+                             Sum* sum) noexcept nogil:
+    """run_exp and run_sum of whole groups in one loop, where there are registers for the constants and the sums. e_out may be NULL."""
+    cdef int lanes = 64 if real is float else 32
+    cdef real e[64]
+    cdef Sum local = sum[0]
+    cdef Py_ssize_t i = 0
+    cdef int j
+    while i < n:
+        if ahead != 0:
+            prefetch_group(<const char*>(x + i) + ahead)
+        if results != NULL:
+            prefetch_group(<const char*>(results + i))
+        exp_step(x + i, shift, 16, e)
+        exp_step(x + i + 16, shift, 16, e + 16)
+        if real is float:
+            exp_step(x + i + 32, shift, 16, e + 32)
+            exp_step(x + i + 48, shift, 16, e + 48)
+        add_group(<const real*>e, &local)
+        if e_out != NULL:
+            for j in range(lanes):
+                e_out[i + j] = e[j]
+        i += lanes
+    sum[0] = local
+
+
+cdef inline Py_ssize_t groups_to_fuse(Py_ssize_t n, Py_ssize_t skip, const real* like) noexcept nogil:
+    """How many of n elements are whole groups before the one that holds element `skip`, if there is one."""
+    cdef Py_ssize_t lanes = 64 if real is float else 32
+    if REGISTER_BYTES < 64 or real is double:
+        return 0
+    if 0 <= skip < n:
+        n = skip
+    return n - n % lanes
+
+
 cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
                       Py_ssize_t ahead, Py_ssize_t out_ahead, Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
@@ -151,9 +187,17 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
         add_exp_short(x, n, shift, skip, e_out, sum)
         return
     while i < n:
-        count = least(PIECE, n - i)
         e = <real*>in_scratch if e_out == NULL else e_out + i
         results = <const real*>(<const char*>e + out_ahead) if e_out != NULL and out_ahead != 0 else NULL
+        count = groups_to_fuse(n - i, skip - i, x)
+        if count > 0:
+            if e_out == NULL:
+                exp_and_add(x + i, count, shift, ahead, results, <real*>NULL, sum)
+            else:
+                exp_and_add(x + i, count, shift, ahead, results, e, sum)
+            i += count
+            continue
+        count = least(64 if REGISTER_BYTES == 64 and real is float else PIECE, n - i)
         run_exp(x + i, count, shift, ahead, results, e)
         if i <= skip < i + count:
             e[skip - i] = 0
