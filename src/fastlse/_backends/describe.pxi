@@ -122,6 +122,13 @@ cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
     return job.x.batch_stride[0] * (job.batch_rows if job.short_rows else 1)
 
 
+cdef inline bint fetches_while_writing(const Job* job, const real* like) noexcept nogil:
+    """Whether what comes next is fetched while results are written, since their own lines are while exponentials are taken. Those of
+    float64 take so long that both fit in."""
+    return (real is float and job.n_blocks == 1 and job.out.contiguous_row and job.softcap == 0
+            and (job.short_rows or job.mode != LOG_SOFTMAX))
+
+
 cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     """All kernels give the same bits: this is a matter of speed alone."""
     cdef int lanes = 64 if real is float else 32
@@ -155,6 +162,8 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
     job.ahead = fetch_distance(job, like)
+    job.write_ahead = job.ahead if fetches_while_writing(job, like) else 0
+    job.exp_ahead = job.ahead - job.write_ahead
     job.out_ahead = 0
     if job.out.contiguous_row and outgrows_cache(job, like):
         job.out_ahead = OUT_AHEAD if job.n_blocks == 1 else block_length(like) * <Py_ssize_t>sizeof(real)

@@ -162,7 +162,7 @@ cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_
         if state.max == INF_F64:
             has_nan = has_nan or run_has_nan(x, count)
         run_sum_exp(x, count, shift, position - at, stop - start <= SHORT_SUM, e_out + at if e_out != NULL else NULL,
-                    job.ahead, job.out_ahead, &sum)
+                    job.exp_ahead, job.out_ahead, &sum)
         at += count
     rest = total(&sum, like)
     state.high = rest.high * unscale(like)
@@ -247,6 +247,7 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
     cdef real offset = real_of(ends.offset[lane], like)
     cdef real masked = real_of(-INF_F64 if job.mode == LOG_SOFTMAX else 0, like)
     cdef const real* e
+    cdef const real* next_x
     cdef const real* slope = NULL
     cdef real* to
     cdef real entry
@@ -256,8 +257,9 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
     while at < stop:
         count = least(CHUNK, stop - at)
         to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
+        next_x = further(<const real*>row.x + at, job.write_ahead)
         if job.mode == LOG_SOFTMAX:
-            run_log(fetch(job, row, at, count, like), count, shift, log_total, lanes, to)
+            run_log(fetch(job, row, at, count, like), count, shift, log_total, lanes, next_x, to)
         else:
             if kept == NULL:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, <const real*>NULL, to)
@@ -266,13 +268,13 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
                 slope = <const real*>row.slope_scratch + (fetch(job, row, at, count, like) - <const real*>row.x_scratch)
             entry = real_of(ends.target_entry[lane], like)
             if has_pulls(job):
-                run_scale_minus(e, count, scale, floor, offset, fetch_pulls(job, row, at, count, like), to)
+                run_scale_minus(e, count, scale, floor, offset, fetch_pulls(job, row, at, count, like), next_x, to)
                 if job.softcap > 0:
                     run_slope(to, slope, count)
             elif job.softcap > 0:
                 run_scale_capped(e, count, scale, floor, slope, to)
             else:
-                run_scale(e, count, scale, floor, to)
+                run_scale(e, count, scale, floor, next_x, to)
             if at <= target < at + count:
                 to[target - at] = through_cap(entry, slope[target - at]) if job.softcap > 0 else entry
         if row.where != NULL:

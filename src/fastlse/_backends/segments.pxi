@@ -23,6 +23,8 @@ cdef inline bint open_segment(const Job* whole, Job* job, const int64_t* indptr,
         job.lse = <char*>whole.lse + index * whole.layout.batch.size * sizeof(real)
     choose_kernel(job, like)
     job.ahead = 0
+    job.exp_ahead = 0
+    job.write_ahead = 0
     return True
 
 

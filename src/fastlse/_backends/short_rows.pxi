@@ -209,8 +209,8 @@ cdef inline void exponentials_of_batch(const Job* job, ShortBatch* batch, bint f
         batch.position[lane] = -1
         x = <const real*>batch.x[lane]
         if x != NULL:
-            if job.ahead != 0:
-                prefetch_run(<const char*>x + job.ahead, n * sizeof(real))
+            if job.exp_ahead != 0:
+                prefetch_run(<const char*>x + job.exp_ahead, n * sizeof(real))
             if job.out_ahead != 0:
                 prefetch_run(<const char*>batch.out[lane], n * sizeof(real))
             shift = real_of(finite_or_zero(batch.max[lane]), like)
@@ -237,7 +237,7 @@ cdef void longer_exponentials(const Job* job, ShortBatch* batch, const real* lik
         if batch.x[lane] != NULL:
             if job.out_ahead != 0:
                 results = <const real*>batch.out[lane]
-            run_exp(<const real*>batch.x[lane], batch.n, real_of(finite_or_zero(batch.max[lane]), like), job.ahead, results, e)
+            run_exp(<const real*>batch.x[lane], batch.n, real_of(finite_or_zero(batch.max[lane]), like), job.exp_ahead, results, e)
             if batch.position[lane] >= 0:
                 e[batch.position[lane]] = 0
         e += batch.step
@@ -299,28 +299,32 @@ cdef void states_of_groups(const Job* job, ShortBatch* batch, Ends* ends, const 
 
 cdef void write_logs(const Job* job, ShortBatch* batch, const Ends* ends, const real* like) noexcept nogil:
     cdef int width = 16 if real is float else 8
+    cdef const real* x
     cdef int lane
     for lane in range(batch.count):
-        run_log(<const real*>batch.x[lane], batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width,
+        x = <const real*>batch.x[lane]
+        run_log(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width, further(x, job.write_ahead),
                 <real*>batch.out[lane])
 
 
 cdef inline void write_scaled(const Job* job, ShortBatch* batch, const Ends* ends, bint pulled, const real* like) noexcept nogil:
     """From the exponentials. pulled, a literal: the classes draw, too."""
     cdef const real* e = <const real*>batch.e
+    cdef const real* next_x
     cdef real* out
     cdef real scale, floor
     cdef int lane
     for lane in range(batch.count):
         out = <real*>batch.out[lane]
+        next_x = further(<const real*>batch.x[lane], job.write_ahead)
         scale = real_of(ends.scale[lane], like)
         floor = real_of(ends.floor[lane], like)
         if batch.x[lane] == NULL:
             memset(out, 0, batch.n * sizeof(real))
         elif pulled:
-            run_scale_minus(e, batch.n, scale, floor, real_of(ends.offset[lane], like), <const real*>job.weight, out)
+            run_scale_minus(e, batch.n, scale, floor, real_of(ends.offset[lane], like), <const real*>job.weight, next_x, out)
         else:
-            run_scale(e, batch.n, scale, floor, out)
+            run_scale(e, batch.n, scale, floor, next_x, out)
         if ends.target[lane] >= 0:
             out[ends.target[lane]] = real_of(ends.target_entry[lane], like)
         e += batch.step

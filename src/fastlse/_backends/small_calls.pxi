@@ -31,6 +31,8 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.few = False
     job.few_classes = False
     job.ahead = 0
+    job.exp_ahead = 0
+    job.write_ahead = 0
     job.out_ahead = 0
     job.n_blocks = 1
     job.stretch = CHUNK
