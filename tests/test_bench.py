@@ -74,10 +74,17 @@ def test_contenders_take_turns():
     assert {len(its.seconds) for its in timings.values()} == {2}
 
 
-def test_a_turn_begins_with_a_call_that_is_not_timed():
+@pytest.mark.parametrize(
+    ("seconds", "preparing", "warming_up"),
+    [(0.001, 3, timing.WARM_UP_CALLS), (0.01, 3, 1), (0.1, 2, 0)],
+)
+def test_a_turn_begins_with_calls_that_are_not_timed(monkeypatch, seconds, preparing, warming_up):
+    """The longer they take, the fewer."""
+    clock = count()
+    monkeypatch.setattr(timing, "perf_counter", lambda: seconds * next(clock))
     log = []
     race({"a": lambda: log.append("a")}, Pace(seconds=0, least_rounds=1, turn_seconds=0))
-    preparing, warming_up, timed = 3, 1, 1
+    timed = 1
     assert len(log) == preparing + warming_up + timed
 
 
@@ -88,7 +95,7 @@ def test_on_several_threads_a_turn_warms_up_for_a_while(monkeypatch):
     log = []
     pace = Pace(0, least_rounds=1, turn_seconds=0, warm_up_seconds=20 * tick)
     race({"a": lambda: log.append("a")}, pace)
-    preparing, warming_up, timed = 3, 20, 1
+    preparing, warming_up, timed = 3, timing.WARM_UP_CALLS - 1 + 20, 1
     assert len(log) == preparing + warming_up + timed
     assert timing.warm_up_seconds(1) == 0 < timing.warm_up_seconds(2)
 

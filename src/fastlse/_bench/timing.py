@@ -12,8 +12,10 @@ from typing import TypeVar
 Call = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
 
-LONG_CALL = 0.05  # seconds, beyond which a turn has no untimed call: no cache would remember it
 PATIENCE = 5
+LONG_CALL = 0.05  # seconds, beyond which a turn has no untimed call: no cache would remember it
+SHORT_CALL = 0.005  # and up to which it has some: there are caches that keep only what is used often
+WARM_UP_CALLS = 4
 POOLS_SPIN = 0.01  # seconds for which other libraries' threads go on spinning after a call
 
 
@@ -30,7 +32,7 @@ class Pace:
     turn_seconds : float
         Short calls are repeated until a turn takes about so long.
     warm_up_seconds : float
-        The calls that begin a turn and are not timed, one at least, go on for so long.
+        The calls that begin a turn and are not timed go on for so long, at least.
     """
 
     seconds: float = 2.0
@@ -57,14 +59,14 @@ class Timing:
 class _Runner:
     call: Call
     calls: int
-    has_warm_up: bool
+    warm_up_calls: int
     warm_up_seconds: float
     timing: Timing = field(default_factory=Timing)
     wall: float = 0.0
     processor: float = 0.0
 
     def take_turn(self) -> None:
-        if self.has_warm_up:
+        if self.warm_up_calls:
             self.warm_up()
         processor = process_time()
         seconds = _time(self.call, self.calls)
@@ -75,7 +77,8 @@ class _Runner:
 
     def warm_up(self) -> None:
         end = perf_counter() + self.warm_up_seconds
-        self.call()
+        for _ in repeat(None, self.warm_up_calls):
+            self.call()
         while perf_counter() < end:
             self.call()
 
@@ -83,8 +86,8 @@ class _Runner:
 def race(calls: Mapping[Key, Call], pace: Pace) -> dict[Key, Timing]:
     """Time every call in turn with the others.
 
-    Before each of its turns a contender makes calls that are not timed, as many as `pace` asks for:
-    they bring its data and code back into the caches, which the others have used in between.
+    Before each of its turns a contender makes some calls that are not timed, more if `pace` asks for
+    it: they bring its data and code back into the caches, which the others have used in between.
     """
     was_enabled = gc.isenabled()
     gc.collect()
@@ -116,7 +119,14 @@ def _prepared(call: Call, pace: Pace) -> _Runner:
     if seconds < LONG_CALL:
         seconds = min(seconds, _time(call, 1))
     calls = max(1, round(pace.turn_seconds / max(seconds, 1e-9)))
-    return _Runner(call, calls, seconds < LONG_CALL, pace.warm_up_seconds)
+    return _Runner(call, calls, _warm_up_calls(seconds), pace.warm_up_seconds)
+
+
+def _warm_up_calls(seconds: float) -> int:
+    """How many calls of so many seconds begin a turn, at least."""
+    if seconds < SHORT_CALL:
+        return WARM_UP_CALLS
+    return 1 if seconds < LONG_CALL else 0
 
 
 def _time(call: Call, calls: int) -> float:
