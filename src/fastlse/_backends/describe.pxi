@@ -21,10 +21,15 @@ cdef extern from *:
     #define PREFETCH_BYTES 786432
     #define PREFETCH_ROW_BYTES 262144
     #define OUT_AHEAD 4096
+    /* Results of so many bytes are written past the caches, in rows of so many elements, whose ends share lines with others
+       (ADR 0021). */
+    #define STREAM_BYTES 12582912
+    #define STREAM_ROW 512
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
     const Py_ssize_t FEW_ROWS, PLAIN_TILE_ROW_F32, PLAIN_TILE_ROW_F64, TILE_ROW, LONG_ROW, UNIT_ELEMENTS, SMALL_UNIT_ELEMENTS
+    const Py_ssize_t STREAM_BYTES, STREAM_ROW
     const Py_ssize_t BATCH_BYTES, PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
 
 
@@ -56,6 +61,7 @@ cdef void describe(Job* job, Mode mode, cnp.ndarray x, int n_reduced, object out
     memset(job, 0, sizeof(Job))
     job.mode = mode
     job.stretch = CHUNK
+    job.kept = CHUNK
     job.layout.batch.count = n_batch
     job.layout.row.count = n_reduced
     for axis in range(n_batch):
@@ -122,10 +128,18 @@ cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
     return job.x.batch_stride[0] * (job.batch_rows if job.short_rows else 1)
 
 
+cdef inline bint streams_results(const Job* job, const real* like) noexcept nogil:
+    """Whether results go past the caches: those of plain rows that no cache holds."""
+    cdef Py_ssize_t n = job.layout.row.size
+    if not STREAMS or job.across or n < STREAM_ROW or n * job.layout.batch.size * <Py_ssize_t>sizeof(real) < STREAM_BYTES:
+        return False
+    return job.out.contiguous_row and job.out.data != job.x.data and is_direct(job) and not has_pulls(job)
+
+
 cdef inline bint fetches_while_writing(const Job* job, const real* like) noexcept nogil:
     """Whether what comes next is fetched while results are written, since their own lines are while exponentials are taken. Those of
     float64 take so long that both fit in."""
-    return (real is float and job.n_blocks == 1 and job.out.contiguous_row and job.softcap == 0
+    return (real is float and job.n_blocks == 1 and job.out.contiguous_row and job.softcap == 0 and not job.streams
             and (job.short_rows or job.mode != LOG_SOFTMAX))
 
 
@@ -138,7 +152,9 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.few_classes = job.across and serves_few_classes(job, like)
     job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
+    job.streams = streams_results(job, like)
     job.stretch = CHUNK
+    job.kept = padded(n, like) if job.streams and job.n_blocks == 1 else CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
     if job.mode != LOSS and n <= LONG_ROW:
         job.unit_rows = SMALL_UNIT_ELEMENTS // n
@@ -154,7 +170,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1
-        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0:
+        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0 and not job.streams:
             job.batch_rows = least(lanes, least(job.unit_rows, BATCH_BYTES // (n * <Py_ssize_t>sizeof(real)) + 1))
         if n > CHUNK and not is_direct(job):
             job.stretch = least(padded(n, like), block_length(like))
@@ -165,5 +181,5 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.write_ahead = job.ahead if fetches_while_writing(job, like) else 0
     job.exp_ahead = job.ahead - job.write_ahead
     job.out_ahead = 0
-    if job.out.contiguous_row and outgrows_cache(job, like):
+    if job.out.contiguous_row and outgrows_cache(job, like) and not job.streams:
         job.out_ahead = OUT_AHEAD if job.n_blocks == 1 else block_length(like) * <Py_ssize_t>sizeof(real)

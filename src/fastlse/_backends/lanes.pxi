@@ -9,9 +9,10 @@ cdef extern from *:
     #else
       #define PREFETCH(address) ((void)(address))
     #endif
+    #define PAST_AHEAD 4096  /* bytes from where exponentials are taken again to what is fetched */
     #define PIECE 1024       /* elements whose exponentials stay in L1 until they are added up */
     """
-    const int PIECE
+    const int PIECE, PAST_AHEAD
     void PREFETCH(const void*) noexcept nogil
 
 
@@ -507,6 +508,46 @@ cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, 
         scale_step(e + n - width // 2, width // 2, scale, floor, to + n - width // 2)
 
 
+cdef inline Py_ssize_t before_line(const real* to, Py_ssize_t n) noexcept nogil:
+    """How many of n elements lie before the first cache line that begins among them."""
+    return least(n, (-<Py_ssize_t><uintptr_t>to & 63) // <Py_ssize_t>sizeof(real))
+
+
+cdef inline void run_scale_past(const real* e, Py_ssize_t n, real scale, real floor, real* to) noexcept nogil:
+    """run_scale, whole lines of the results past the caches; `to` is apart from e."""
+    cdef int width = 16 if real is float else 8
+    cdef real line[16]
+    cdef Py_ssize_t i = before_line(to, n)
+    cdef int j
+    run_scale(e, i, scale, floor, <const real*>NULL, to)
+    while i + width <= n:
+        for j in range(width):
+            line[j] = scaled(e[i + j], scale, floor)
+        stream_line(to + i, line)
+        i += width
+    run_scale(e + i, n - i, scale, floor, <const real*>NULL, to + i)
+
+
+cdef inline void run_exp_past(const real* x, Py_ssize_t n, real shift, real scale, real floor, real* to) noexcept nogil:
+    """run_exp and run_scale_past in one loop: memory is read and written beside the arithmetic. `to` is apart from x."""
+    cdef int width = 16 if real is float else 8
+    cdef real line[16]
+    cdef real e[16]
+    cdef Py_ssize_t i = before_line(to, n)
+    cdef int j
+    run_exp(x, i, shift, 0, <const real*>NULL, to)
+    run_scale(to, i, scale, floor, <const real*>NULL, to)
+    while i + width <= n:
+        PREFETCH(<const char*>(x + i) + PAST_AHEAD)
+        exp_step(x + i, shift, width, e)
+        for j in range(width):
+            line[j] = scaled(e[j], scale, floor)
+        stream_line(to + i, line)
+        i += width
+    run_exp(x + i, n - i, shift, 0, <const real*>NULL, to + i)
+    run_scale(to + i, n - i, scale, floor, <const real*>NULL, to + i)
+
+
 cdef inline void capped_step(const real* e, int count, real scale, real floor, const real* slope, real* to) noexcept nogil:
     """run_scale_capped of `count` elements, as scale_step."""
     cdef real value[16]
@@ -601,3 +642,18 @@ cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total
         i += width
     if i < n:       # overlaps the step before
         log_step(x + n - width, width, shift, log_total, out + n - width)
+
+
+cdef inline void run_log_past(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:
+    """run_log, whole lines of the results past the caches; out is apart from x."""
+    cdef int width = 16 if real is float else 8
+    cdef real line[16]
+    cdef Py_ssize_t i = before_line(out, n)
+    cdef int j
+    run_log(x, i, shift, log_total, width, <const real*>NULL, out)
+    while i + width <= n:
+        for j in range(width):
+            line[j] = (x[i + j] - shift) - log_total
+        stream_line(out + i, line)
+        i += width
+    run_log(x + i, n - i, shift, log_total, width, <const real*>NULL, out + i)

@@ -205,6 +205,22 @@ cdef extern from *:
     #endif
     }
 
+    /* A whole cache line, past the caches. */
+    #if defined(__AVX512F__)
+      #define STREAMS 1
+      #define stream_line(to, line) _mm512_stream_si512((__m512i*)(to), _mm512_loadu_si512(line))
+      #define stream_end() _mm_sfence()
+    #elif defined(__AVX2__)
+      #define STREAMS 1
+      #define stream_line(to, line) (_mm256_stream_si256((__m256i*)(to), _mm256_loadu_si256((const __m256i*)(line))), \
+                                     _mm256_stream_si256((__m256i*)(to) + 1, _mm256_loadu_si256((const __m256i*)(line) + 1)))
+      #define stream_end() _mm_sfence()
+    #else
+      #define STREAMS 0
+      #define stream_line(to, line) memcpy(to, line, 64)
+      #define stream_end() ((void)0)
+    #endif
+
     /* Of every 8 numbers, none NaN, the largest; `count` times, filled up to a multiple of 8. */
     static CYTHON_INLINE void largest_of_eights_f32(const float* number, int count, float* largest) {
         int j = 0, k;
@@ -247,6 +263,9 @@ cdef extern from *:
 
     """
     const Py_ssize_t REGISTER_BYTES
+    const bint STREAMS
+    void stream_line(void* to, const void* line) noexcept nogil
+    void stream_end() noexcept nogil
     void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
     double largest_of_f64(const double* value) noexcept nogil

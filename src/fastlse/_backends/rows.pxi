@@ -21,8 +21,8 @@ cdef struct Row:
     Py_ssize_t gathered      # the start of the stretch that lies in x_scratch, -1 for none
     char* x_scratch
     char* slope_scratch      # of the softcap, for the elements in x_scratch
-    char* out_scratch        # CHUNK elements each
-    char* pull_scratch
+    char* out_scratch        # job.kept elements
+    char* pull_scratch       # CHUNK elements
 
 
 cdef inline Py_ssize_t block_length(const real* like) noexcept nogil:
@@ -47,17 +47,17 @@ cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const 
         row.out = job.out.data + offset_of(&job.layout.batch, job.out.batch_stride, index)
     row.gathered = -1
     row.out_scratch = scratch
-    row.pull_scratch = scratch + CHUNK * sizeof(real)
-    row.x_scratch = scratch + 2 * CHUNK * sizeof(real)
+    row.pull_scratch = scratch + job.kept * sizeof(real)
+    row.x_scratch = row.pull_scratch + CHUNK * sizeof(real)
     row.slope_scratch = row.x_scratch + job.stretch * sizeof(real)
     return row
 
 
 cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept nogil:
     """Bytes that open_row shares out; none where rows are read and written where they lie."""
-    if is_direct(job) and not has_probabilities(job) and (job.out.data == NULL or job.out.contiguous_row):
+    if is_direct(job) and not has_probabilities(job) and not job.streams and (job.out.data == NULL or job.out.contiguous_row):
         return 0
-    return (2 * CHUNK + (2 if job.softcap > 0 else 1) * job.stretch) * <Py_ssize_t>sizeof(real)
+    return (job.kept + CHUNK + (2 if job.softcap > 0 else 1) * job.stretch) * <Py_ssize_t>sizeof(real)
 
 
 cdef inline bint is_direct(const Job* job) noexcept nogil:
@@ -258,10 +258,13 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
         count = least(CHUNK, stop - at)
         to = <real*>row.out + at if job.out.contiguous_row else <real*>row.out_scratch
         next_x = further(<const real*>row.x + at, job.write_ahead)
-        if job.mode == LOG_SOFTMAX:
+        if job.mode == LOG_SOFTMAX and job.streams:
+            run_log_past(fetch(job, row, at, count, like), count, shift, log_total, to)
+            stream_end()
+        elif job.mode == LOG_SOFTMAX:
             run_log(fetch(job, row, at, count, like), count, shift, log_total, lanes, next_x, to)
         else:
-            if kept == NULL:
+            if kept == NULL and not job.streams:
                 run_exp(fetch(job, row, at, count, like), count, shift, 0, <const real*>NULL, to)
             e = kept + at if kept != NULL else to
             if job.softcap > 0:
@@ -273,8 +276,14 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
                     run_slope(to, slope, count)
             elif job.softcap > 0:
                 run_scale_capped(e, count, scale, floor, slope, to)
+            elif job.streams and kept == NULL:
+                run_exp_past(fetch(job, row, at, count, like), count, shift, scale, floor, to)
+            elif job.streams:
+                run_scale_past(e, count, scale, floor, to)
             else:
                 run_scale(e, count, scale, floor, next_x, to)
+            if job.streams:
+                stream_end()       # before the target's entry
             if at <= target < at + count:
                 to[target - at] = through_cap(entry, slope[target - at]) if job.softcap > 0 else entry
         if row.where != NULL:
@@ -299,10 +308,12 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x:
+    if row.out == NULL or job.mode == LOG_SOFTMAX or (job.needs_x and not job.streams):
         return NULL
     if job.softcap > 0 and job.n_blocks > 1 and job.out.data == job.x.data:     # whose slopes are computed again
         return NULL
+    if job.streams:                                # where memory is read twice and written once
+        return <real*>row.out_scratch if job.n_blocks == 1 else NULL
     if job.n_blocks > 1 and has_pulls(job):        # whose sum is taken when the row's maximum is known
         return NULL
     if job.out.contiguous_row:

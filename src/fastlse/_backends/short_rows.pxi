@@ -303,8 +303,13 @@ cdef void write_logs(const Job* job, ShortBatch* batch, const Ends* ends, const 
     cdef int lane
     for lane in range(batch.count):
         x = <const real*>batch.x[lane]
-        run_log(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width, further(x, job.write_ahead),
-                <real*>batch.out[lane])
+        if job.streams:
+            run_log_past(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), <real*>batch.out[lane])
+        else:
+            run_log(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width,
+                    further(x, job.write_ahead), <real*>batch.out[lane])
+    if job.streams:
+        stream_end()
 
 
 cdef inline void write_scaled(const Job* job, ShortBatch* batch, const Ends* ends, bint pulled, const real* like) noexcept nogil:
@@ -323,11 +328,16 @@ cdef inline void write_scaled(const Job* job, ShortBatch* batch, const Ends* end
             memset(out, 0, batch.n * sizeof(real))
         elif pulled:
             run_scale_minus(e, batch.n, scale, floor, real_of(ends.offset[lane], like), <const real*>job.weight, next_x, out)
+        elif job.streams:
+            run_scale_past(e, batch.n, scale, floor, out)
         else:
             run_scale(e, batch.n, scale, floor, next_x, out)
-        if ends.target[lane] >= 0:
-            out[ends.target[lane]] = real_of(ends.target_entry[lane], like)
         e += batch.step
+    if job.streams:
+        stream_end()       # before the targets' entries
+    for lane in range(batch.count if job.mode == LOSS else 0):
+        if ends.target[lane] >= 0:
+            (<real*>batch.out[lane])[ends.target[lane]] = real_of(ends.target_entry[lane], like)
 
 
 cdef void write_products(const Job* job, ShortBatch* batch, const Ends* ends, const real* like) noexcept nogil:

@@ -36,6 +36,8 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     job.out_ahead = 0
     job.n_blocks = 1
     job.stretch = CHUNK
+    job.kept = CHUNK
+    job.streams = False
     job.states_at = 0
 
 
