@@ -131,10 +131,11 @@ cdef inline Py_ssize_t block_max(const Job* job, Row* row, Py_ssize_t start, Py_
     cdef real of_chunk
     cdef const real* x
     cdef Py_ssize_t position = -1
+    cdef Py_ssize_t piece = stop - start if is_direct(job) else CHUNK
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count, in_chunk
     while at < stop:
-        count = least(CHUNK, stop - at)
+        count = least(piece, stop - at)
         x = fetch(job, row, at, count, like)
         of_chunk = run_max(x, count, &in_chunk)
         if of_chunk > largest:
