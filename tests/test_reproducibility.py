@@ -251,33 +251,44 @@ class TestBands:
             assert_same_bits(operation(np.asfortranarray(x), extras), operation(x, extras))
 
 
+PLAIN_RESULTS = {
+    "softmax": lambda x, target, **options: fastlse.softmax(x, axis=1, **options),
+    "log_softmax": lambda x, target, **options: fastlse.log_softmax(x, axis=1, **options),
+    "gradient": lambda x, target, **options: fastlse.cross_entropy_and_grad(
+        x, target, reduction="sum", **options
+    )[1],
+}
+
+
+@pytest.fixture
+def streaming_backend(compiled_backend):
+    """A compiled backend that writes all results of long rows past the caches."""
+    module = fastlse._backends.active
+    before = module.stream_from(0)
+    yield compiled_backend
+    module.stream_from(before)
+
+
 class TestLargeResults:
     """Results that no cache holds are written past the caches, whole lines of them."""
 
-    N_BYTES = 13_000_000
-    FUNCTIONS = {
-        "softmax": lambda x, target, **options: fastlse.softmax(x, axis=1, **options),
-        "log_softmax": lambda x, target, **options: fastlse.log_softmax(x, axis=1, **options),
-        "gradient": lambda x, target, **options: fastlse.cross_entropy_and_grad(
-            x, target, reduction="sum", **options
-        )[1],
-    }
-
-    @pytest.mark.parametrize("n", [513, 1000, 4097, 70_001])
-    @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-    def test_as_a_few_rows(self, compiled_backend, dtype, function, n):
+    @pytest.mark.parametrize("n", [512, 513, 1000, 4097, 70_001])
+    @pytest.mark.parametrize("function", PLAIN_RESULTS.values(), ids=PLAIN_RESULTS)
+    def test_as_in_the_caches(
+        self, streaming_backend, threads_for_small_problems, dtype, function, n
+    ):
         x, extras = rows_and_extras(7, n, dtype)
-        expected = function(x, extras.target)
-        times = self.N_BYTES // x.nbytes + 1
-        many = np.tile(x, (times, 1))
-        target = np.tile(extras.target, times)
-        for offset in (0, 1, 5):  # elements from where a line begins, or from malloc's place in one
-            out = np.empty(many.size + offset, dtype)[offset:].reshape(many.shape)
+        in_place = x.copy()
+        expected = function(in_place, extras.target, out=in_place)  # what is in place is not
+        for offset in range(16):  # elements from where malloc's memory begins
+            out = np.full(x.size + offset + 1, 7, dtype)
+            results = out[offset:-1].reshape(x.shape)
             for n_threads in (1, 2):
-                out.fill(7)
-                assert function(many, target, out=out, n_threads=n_threads) is out
-                assert_same_bits((out,), (np.tile(expected, (times, 1)),))
-        assert_same_bits((function(many, target, out=many),), (out,))
+                results.fill(7)
+                assert function(x, extras.target, out=results, n_threads=n_threads) is results
+                assert_same_bits((results,), (expected,))
+            assert (out[:offset] == 7).all()
+            assert out[-1] == 7
 
 
 class TestMean:

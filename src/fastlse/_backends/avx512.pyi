@@ -24,3 +24,5 @@ from .numpy import softmax_rows as softmax_rows
 
 FLAGS: str
 NAME: str
+
+def stream_from(n_bytes: int) -> int: ...

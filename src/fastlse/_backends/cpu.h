@@ -1,6 +1,9 @@
-/* Which instruction sets the machine runs: for the choice of a backend, and for a module that must refuse to start. */
+/* Which instruction sets the machine runs, for the choice of a backend and for a module that must refuse to start; and what its
+   caches hold. */
 #ifndef FASTLSE_CPU_H
 #define FASTLSE_CPU_H
+
+#include <stddef.h>
 
 #if defined(_MSC_VER) && !defined(__clang__)
   #include <intrin.h>
@@ -27,5 +30,18 @@
   static inline int fastlse_has_avx2(void) { return 0; }
   static inline int fastlse_has_avx512(void) { return 0; }
 #endif
+
+#if !defined(_WIN32)
+  #include <unistd.h>
+#endif
+
+/* How many bytes a call may work on until its results had better go past the caches. What L3 holds, for all that is known; but of a
+   large one others have their shares. */
+static inline ptrdiff_t fastlse_cached_bytes(void) {
+    ptrdiff_t usual = 32 << 20, most = 96 << 20, l3 = 0;
+  #if defined(_SC_LEVEL3_CACHE_SIZE)
+    l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  #endif
+    return l3 <= 0 ? usual : l3 < most ? l3 : most; }
 
 #endif

@@ -21,16 +21,28 @@ cdef extern from *:
     #define PREFETCH_BYTES 786432
     #define PREFETCH_ROW_BYTES 262144
     #define OUT_AHEAD 4096
-    /* Results of so many bytes are written past the caches, in rows of so many elements, whose ends share lines with others
-       (ADR 0021). */
-    #define STREAM_BYTES 12582912
+    /* Shorter rows are not written past the caches: their ends share lines with others. */
     #define STREAM_ROW 512
     /* Calls of fewer elements take less time than letting go of the GIL is worth. */
     #define NOGIL_ELEMENTS 2048
     """
     const Py_ssize_t FEW_ROWS, PLAIN_TILE_ROW_F32, PLAIN_TILE_ROW_F64, TILE_ROW, LONG_ROW, UNIT_ELEMENTS, SMALL_UNIT_ELEMENTS
-    const Py_ssize_t STREAM_BYTES, STREAM_ROW
+    const Py_ssize_t STREAM_ROW
     const Py_ssize_t BATCH_BYTES, PREFETCH_BYTES, PREFETCH_ROW_BYTES, OUT_AHEAD, NOGIL_ELEMENTS
+
+
+cdef extern from "cpu.h":
+    Py_ssize_t fastlse_cached_bytes() noexcept nogil
+
+cdef Py_ssize_t cached_bytes = fastlse_cached_bytes()
+
+
+def stream_from(Py_ssize_t n_bytes):
+    """From how many bytes of logits and results on results go past the caches, from now on; what it was. All give the same bits."""
+    global cached_bytes
+    cdef Py_ssize_t before = cached_bytes
+    cached_bytes = n_bytes
+    return before
 
 
 cdef void describe_operand(Operand* operand, cnp.ndarray array, int n_batch, int n_row):
@@ -99,6 +111,8 @@ cdef Py_ssize_t tile_row(const Job* job, const real* like) noexcept nogil:
         return TILE_ROW
     if job.layout.batch.size < lanes:
         return SHORT_SUM + 1           # a tile would be empty for the most part
+    if job.out.data != NULL and outgrows_cache(job, like):
+        return PLAIN_TILE_ROW_F32
     return PLAIN_TILE_ROW_F32 if real is float else PLAIN_TILE_ROW_F64
 
 
@@ -129,9 +143,9 @@ cdef Py_ssize_t fetch_distance(const Job* job, const real* like) noexcept nogil:
 
 
 cdef inline bint streams_results(const Job* job, const real* like) noexcept nogil:
-    """Whether results go past the caches: those of plain rows that no cache holds."""
+    """Whether results go past the caches: those of plain rows that no cache holds, with what they are computed from."""
     cdef Py_ssize_t n = job.layout.row.size
-    if not STREAMS or job.across or n < STREAM_ROW or n * job.layout.batch.size * <Py_ssize_t>sizeof(real) < STREAM_BYTES:
+    if not STREAMS or job.across or n < STREAM_ROW or 2 * n * job.layout.batch.size * <Py_ssize_t>sizeof(real) < cached_bytes:
         return False
     return job.out.contiguous_row and job.out.data != job.x.data and is_direct(job) and not has_pulls(job)
 

@@ -45,7 +45,7 @@ cdef struct Job:
     Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
     Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0
     Py_ssize_t exp_ahead   # ... while exponentials are taken
-    Py_ssize_t write_ahead # ... while results are written, where memory has nothing else to do
+    Py_ssize_t write_ahead  # ... while results are written, where memory has nothing else to do
     Py_ssize_t out_ahead   # the same from where exponentials are stored in the results; of short rows and tiles only whether
     Py_ssize_t states_at   # where the block states begin in a thread's scratch
     Py_ssize_t band_at     # ... and a band

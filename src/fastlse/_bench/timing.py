@@ -14,7 +14,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 PATIENCE = 5
 LONG_CALL = 0.05  # seconds, beyond which a turn has no untimed call: no cache would remember it
-SHORT_CALL = 0.005  # and up to which it has some: there are caches that keep only what is used often
+SHORT_CALL = (
+    0.005  # and up to which it has some: there are caches that keep only what is used often
+)
 WARM_UP_CALLS = 4
 POOLS_SPIN = 0.01  # seconds for which other libraries' threads go on spinning after a call
 
@@ -86,8 +88,8 @@ class _Runner:
 def race(calls: Mapping[Key, Call], pace: Pace) -> dict[Key, Timing]:
     """Time every call in turn with the others.
 
-    Before each of its turns a contender makes some calls that are not timed, more if `pace` asks for
-    it: they bring its data and code back into the caches, which the others have used in between.
+    Before each of its turns a contender makes some calls that are not timed, more if `pace` asks
+    for it: they bring its data and code back into the caches, which the others have used.
     """
     was_enabled = gc.isenabled()
     gc.collect()
