@@ -63,6 +63,23 @@ cdef extern from *:
 FLAGS = FASTLSE_FLAGS.decode()
 
 
+cdef extern from *:
+    """
+    /* What a thread has to do: tasks next .. stop, which others may take, too. One cache line. */
+    typedef struct { Py_ssize_t next, stop; char alone[64 - 2 * sizeof(Py_ssize_t)]; } Share;
+    #if defined(_MSC_VER) && !defined(__clang__)
+      #include <intrin.h>
+      #define take_next(next) ((Py_ssize_t)_InterlockedExchangeAdd64((__int64*)(next), 1))
+    #else
+      #define take_next(next) __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)
+    #endif
+    """
+    ctypedef struct Share:
+        Py_ssize_t next
+        Py_ssize_t stop
+    Py_ssize_t take_next(Py_ssize_t* next) noexcept nogil
+
+
 cdef void process_unit(const Job* job, Py_ssize_t unit, char* scratch, int n_threads, Pair* loss_sums, const real* like) noexcept nogil:
     """The rows of one unit; n_threads > 1: one row, whose blocks they share."""
     cdef int lanes = 64 if real is float else 32
@@ -107,6 +124,28 @@ cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t count, char
         unit += 1
 
 
+cdef void take_tasks(const Job* job, Share* shares, int n_shares, int own, Py_ssize_t in_task, char* scratch, Pair* loss_sums,
+                     const real* like) noexcept nogil:
+    """The tasks of one's own share, and then what is left of the others'."""
+    cdef Share* share
+    cdef Py_ssize_t task
+    cdef int k
+    for k in range(n_shares):
+        share = &shares[(own + k) % n_shares]
+        task = take_next(&share.next)
+        while task < share.stop:
+            process_units(job, task * in_task, in_task, scratch, 1, loss_sums, like)
+            task = take_next(&share.next)
+
+
+cdef inline void share_out(Py_ssize_t n_tasks, Share* shares, int n_shares) noexcept nogil:
+    """Neighbours for each thread, the same ones in every call: they lie in its processor's own cache, perhaps."""
+    cdef int k
+    for k in range(n_shares):
+        shares[k].next = n_tasks * k // n_shares
+        shares[k].stop = n_tasks * (k + 1) // n_shares
+
+
 cdef inline Py_ssize_t units_of_task(const Job* job, Py_ssize_t n_units, int n_threads) noexcept nogil:
     """How many units a task takes: UNIT_ELEMENTS together, for every new task is a jump in memory, but eight tasks for each thread."""
     cdef Py_ssize_t most = UNIT_ELEMENTS // (job.unit_rows * job.layout.row.size)
@@ -119,6 +158,8 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     cdef Py_ssize_t n_rows = job.layout.batch.size
     cdef Py_ssize_t n_units, unit, n_tasks, task
     cdef Py_ssize_t in_task
+    cdef int own
+    cdef Share* shares
     cdef Pair* loss_sums = NULL
     cdef Pair loss_sum
     cdef char* allocated
@@ -134,14 +175,15 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
         job.band_at = job.scratch_size
         job.scratch_size += band_scratch(<int>in_task, like)
     n_tasks = (n_units + in_task - 1) // in_task
-    allocated = <char*>calloc(n_threads * job.scratch_size + 64, 1)
+    allocated = <char*>calloc(n_threads * (job.scratch_size + sizeof(Share)) + 64, 1)
     if job.mode == LOSS:
         loss_sums = <Pair*>calloc(n_units, sizeof(Pair))
     if allocated == NULL or (job.mode == LOSS and loss_sums == NULL):
         free(allocated)
         free(loss_sums)
         raise MemoryError(f"scratch of {n_threads} x {job.scratch_size} bytes")
-    scratch = <char*>((<uintptr_t>allocated + 63) & ~<uintptr_t>63)
+    shares = <Share*>((<uintptr_t>allocated + 63) & ~<uintptr_t>63)
+    scratch = <char*>(shares + n_threads)
 
     if n_rows * job.layout.row.size < NOGIL_ELEMENTS:
         for task in range(n_tasks):
@@ -151,8 +193,9 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
             for task in range(n_tasks):
                 process_units(job, task * in_task, in_task, scratch, n_threads, loss_sums, like)
     else:
-        for task in prange(n_tasks, schedule="dynamic", num_threads=n_threads, nogil=True):
-            process_units(job, task * in_task, in_task, scratch + threadid() * job.scratch_size, 1, loss_sums, like)
+        share_out(n_tasks, shares, n_threads)
+        for own in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads, nogil=True):
+            take_tasks(job, shares, n_threads, own, in_task, scratch + threadid() * job.scratch_size, loss_sums, like)
 
     loss_sum.high = 0
     loss_sum.low = 0
