@@ -18,7 +18,7 @@ SHORT_CALL = (
     0.005  # and up to which it has some: there are caches that keep only what is used often
 )
 WARM_UP_CALLS = 4
-POOLS_SPIN = 0.01  # seconds for which other libraries' threads go on spinning after a call
+SETTLING = 0.03  # seconds until others' threads no longer spin, and L3 has a contender's arrays again
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pace:
 
 def warm_up_seconds(n_threads: int) -> float:
     """How long a turn warms up: on several threads until nobody else's spin any more."""
-    return POOLS_SPIN if n_threads > 1 else 0.0
+    return SETTLING if n_threads > 1 else 0.0
 
 
 @dataclass
