@@ -15,6 +15,8 @@ cdef void plain_job(Job* job, Mode mode) noexcept:
     """A job without options; plain_layout sets what this leaves alone."""
     job.mode = mode
     job.out.data = NULL
+    job.out.contiguous_row = False
+    job.out.contiguous_lanes = False
     job.where.data = NULL
     job.factor.data = NULL
     job.lse = NULL

@@ -18,7 +18,7 @@ SHORT_CALL = (
     0.005  # and up to which it has some: there are caches that keep only what is used often
 )
 WARM_UP_CALLS = 4
-SETTLING = 0.03  # seconds until others' threads no longer spin, and L3 has a contender's arrays again
+SETTLING = 0.03  # seconds until others' threads have stopped spinning and L3 has the arrays again
 
 
 @dataclass(frozen=True)
