@@ -290,6 +290,19 @@ class TestLargeResults:
             assert (out[:offset] == 7).all()
             assert out[-1] == 7
 
+    @pytest.mark.parametrize("n", [1000, 2561, 4097])
+    def test_the_sum_of_the_losses(self, streaming_backend, dtype, n):
+        """As the backend gives it, before it is rounded to the results' type."""
+        kernel = fastlse._backends.active.cross_entropy
+        rest = None, None, -100, 0.0, 0.0, 0.0, 1.0, 1
+        rng = np.random.default_rng(n)
+        for _ in range(20):
+            x = rng.standard_normal((19, n)).astype(dtype)
+            target = rng.integers(n, size=19)
+            in_place = x.copy()
+            expected = kernel(in_place, target, None, None, in_place, *rest)
+            assert kernel(x, target, None, None, np.empty_like(x), *rest) == expected
+
 
 class TestMean:
     """The sum over the rows, too, does not depend on who added what."""

@@ -168,7 +168,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.streams = streams_results(job, like)
     job.stretch = CHUNK
-    job.kept = padded(n, like) if job.streams and job.n_blocks == 1 else CHUNK
+    job.kept = CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
     if job.mode != LOSS and n <= LONG_ROW:
         job.unit_rows = SMALL_UNIT_ELEMENTS // n
@@ -184,8 +184,10 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1
-        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0 and not job.streams:
+        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0:
             job.batch_rows = least(lanes, least(job.unit_rows, BATCH_BYTES // (n * <Py_ssize_t>sizeof(real)) + 1))
+        if job.streams and job.n_blocks == 1:
+            job.kept = job.batch_rows * padded(n, like)
         if n > CHUNK and not is_direct(job):
             job.stretch = least(padded(n, like), block_length(like))
         job.states_at = row_scratch(job, like)

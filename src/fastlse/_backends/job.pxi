@@ -40,7 +40,7 @@ cdef struct Job:
     bint streams           # results go past the caches
     Py_ssize_t n_blocks
     Py_ssize_t stretch     # the elements of a row that are gathered, and capped, at once
-    Py_ssize_t kept        # the elements of a row whose exponentials or results have a place in scratch, rows.pxi
+    Py_ssize_t kept        # how many exponentials or results have a place in scratch, rows.pxi
     Py_ssize_t unit_rows   # the rows whose losses make one sum; a task takes one such unit or some
     Py_ssize_t batch_rows  # the rows whose last steps are done together: no more than cache holds
     Py_ssize_t ahead       # bytes from what is worked on to what is worth fetching early, else 0

@@ -370,6 +370,14 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
     set_state(ends, lane, state)
 
 
+cdef inline Row open_row_of_batch(const Job* job, Py_ssize_t first, int lane, char* scratch, const real* like) noexcept nogil:
+    """Where results go past the caches each row of a batch keeps its exponentials in scratch."""
+    cdef Row row = open_row(job, first + lane, scratch, like)
+    if job.streams and job.n_blocks == 1:
+        row.out_scratch += lane * padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
+    return row
+
+
 cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratch, int n_threads, LossSums* sums,
                        const real* like) noexcept nogil:
     """Rows one after the other, their last steps together. Several threads share the blocks of one long row."""
@@ -382,7 +390,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
     if job.mode == LOSS:
         open_losses(job, &ends, first, count, like)
     for lane in range(count):
-        row = open_row(job, first + lane, scratch, like)
+        row = open_row_of_batch(job, first, lane, scratch, like)
         if job.mode == LOSS and ends.kept[lane] == 0:
             ends.max[lane] = 0
             ends.high[lane] = 0
@@ -402,7 +410,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
         return
     for lane in range(count):
         if count > 1:             # a row alone is open, what was gathered of it at hand
-            row = open_row(job, first + lane, scratch, like)
+            row = open_row_of_batch(job, first, lane, scratch, like)
         if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &row, like)
         elif job.n_blocks == 1:
