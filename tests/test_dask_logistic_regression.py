@@ -597,8 +597,15 @@ def test_names_of_the_package():
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two worker processes of one thread each, which come back when they die."""
+    """Two worker processes of one thread each, which come back when they die.
+
+    They use OpenBLAS's kernels for AVX2: of its products for AVX-512 the last bits depend on where
+    memory lies.
+    """
     distributed = pytest.importorskip("distributed")
+    patch = pytest.MonkeyPatch()
+    if "avx512" in fastlse.available_backends():
+        patch.setenv("OPENBLAS_CORETYPE", "Haswell")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
@@ -606,6 +613,7 @@ def cluster():
         distributed.Client(workers, set_as_default=False) as client,
     ):
         yield client
+    patch.undo()
 
 
 def part(start, rows, folder):

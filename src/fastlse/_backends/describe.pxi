@@ -112,7 +112,7 @@ cdef Py_ssize_t tile_row(const Job* job, const real* like) noexcept nogil:
     if job.layout.batch.size < lanes:
         return SHORT_SUM + 1           # a tile would be empty for the most part
     if job.out.data != NULL and outgrows_cache(job, like):
-        return PLAIN_TILE_ROW_F32
+        return PLAIN_TILE_ROW_F32      # float64, too: memory is what counts (ADR 0021)
     return PLAIN_TILE_ROW_F32 if real is float else PLAIN_TILE_ROW_F64
 
 

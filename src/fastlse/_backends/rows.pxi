@@ -309,7 +309,7 @@ cdef void write_zeros(const Job* job, Row* row, const real* like) noexcept nogil
 
 cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noexcept nogil:
     """Where the exponentials may be stored until they are scaled; NULL: nowhere, they are computed again."""
-    if row.out == NULL or job.mode == LOG_SOFTMAX or (job.needs_x and not job.streams):
+    if row.out == NULL or job.mode == LOG_SOFTMAX or job.needs_x:
         return NULL
     if job.softcap > 0 and job.n_blocks > 1 and job.out.data == job.x.data:     # whose slopes are computed again
         return NULL
