@@ -22,7 +22,7 @@ cdef struct Band:
     char* parts
     char* max
     char* position
-    char* scale                  # of log-softmax log_total
+    char* scale                  # when a tile is finished the factor; of log-softmax log_total
     char* floor
     char* entry
     Py_ssize_t* target
@@ -251,7 +251,10 @@ cdef void finish_tile_of_band(const Job* job, const Band* band, int tile, LossSu
     cdef Py_ssize_t first = band.first + row_of_tile(band, tile, like)
     cdef Py_ssize_t at = tile * lanes
     cdef double* parts = <double*>band.parts + at * 16
+    cdef int known = <int>(band.first + at - first)         # the tile before has those rows
     cdef Ends ends
+    cdef Early early
+    cdef Py_ssize_t i
     cdef int lane
     if job.mode == LOSS:
         open_losses(job, &ends, first, lanes, like)
@@ -266,7 +269,7 @@ cdef void finish_tile_of_band(const Job* job, const Band* band, int tile, LossSu
         refine_lse(job, &ends, first, lanes, like)
     clear_losses(sums)
     store_values(job, <const Ends*>&ends, first, lanes, sums, like)
-    for lane in range(<int>(band.first + at - first)):       # the tile before has added these up
+    for lane in range(known):
         sums.high[lane] = 0
         sums.low[lane] = 0
     if job.out.data == NULL:
@@ -277,6 +280,11 @@ cdef void finish_tile_of_band(const Job* job, const Band* band, int tile, LossSu
         (<real*>band.floor)[at + lane] = real_of(ends.floor[lane], like)
         (<real*>band.entry)[at + lane] = real_of(ends.target_entry[lane], like)
         band.target[at + lane] = ends.target[lane]
+    if job.mode == LOG_SOFTMAX:
+        return
+    factors_of(lanes, <real*>band.scale + at, <real*>band.floor + at, &early)
+    for i in range(job.layout.row.size if early.some else 0):
+        scale_early(known, lanes, <const Early*>&early, result_of_band(band, i, tile, like))
 
 
 cdef inline void write_tile_of_band(const Job* job, const Band* band, Py_ssize_t i, int tile, int known, const real* like) noexcept nogil:
@@ -285,18 +293,18 @@ cdef inline void write_tile_of_band(const Job* job, const Band* band, Py_ssize_t
     cdef const real* x = <const real*>(band.x + i * band.x_step) + row_of_tile(band, tile, like)
     cdef real* out = result_of_band(band, i, tile, like)
     cdef const real* shift = <const real*>band.max + tile * lanes
-    cdef const real* scale = <const real*>band.scale + tile * lanes
+    cdef const real* factor = <const real*>band.scale + tile * lanes
     cdef const real* floor = <const real*>band.floor + tile * lanes
     cdef real value[64]
     cdef int lane
     if job.mode == LOG_SOFTMAX:
-        lane_log(x, shift, scale, value)
+        lane_log(x, shift, factor, value)
         lane_copy(<const real*>value, out)
     elif known == 0:
-        lane_scale(out, scale, floor)
+        lane_scale(out, factor, floor)
     else:
         for lane in range(known, lanes):
-            out[lane] = scaled(out[lane], scale[lane], floor[lane])
+            out[lane] = product_of(out[lane], factor[lane], floor[lane])
 
 
 cdef void write_band(const Job* job, const Band* band, const real* like) noexcept nogil:

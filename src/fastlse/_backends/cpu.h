@@ -38,7 +38,7 @@
 /* How many bytes a call may work on until its results had better go past the caches. What L3 holds, for all that is known; but of a
    large one others have their shares. */
 static inline ptrdiff_t fastlse_cached_bytes(void) {
-    ptrdiff_t usual = 32 << 20, most = 96 << 20, l3 = 0;
+    ptrdiff_t usual = 32 << 20, most = 60 << 20, l3 = 0;
   #if defined(_SC_LEVEL3_CACHE_SIZE)
     l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
   #endif

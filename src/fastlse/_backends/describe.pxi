@@ -153,8 +153,7 @@ cdef inline bint streams_results(const Job* job, const real* like) noexcept nogi
 cdef inline bint fetches_while_writing(const Job* job, const real* like) noexcept nogil:
     """Whether what comes next is fetched while results are written, since their own lines are while exponentials are taken. Those of
     float64 take so long that both fit in."""
-    return (real is float and job.n_blocks == 1 and job.out.contiguous_row and job.softcap == 0 and not job.streams
-            and (job.short_rows or job.mode != LOG_SOFTMAX))
+    return real is float and job.n_blocks == 1 and job.out.contiguous_row and job.softcap == 0 and not job.streams
 
 
 cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
@@ -164,9 +163,9 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
     job.across = serves_across(job, like)
     job.few = job.across and is_few(n, like) and job.lse != NULL
     job.few_classes = job.across and serves_few_classes(job, like)
-    job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW
     job.n_blocks = (n + block_length(like) - 1) // block_length(like)
     job.streams = streams_results(job, like)
+    job.short_rows = not job.across and SHORT_SUM < n <= LONG_ROW and not (job.streams and real is double)
     job.stretch = CHUNK
     job.kept = CHUNK
     job.unit_rows = UNIT_ELEMENTS // n if n < UNIT_ELEMENTS else 1
@@ -178,20 +177,20 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.states_at = tile_scratch(job, n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:
-        job.batch_rows = least(job.layout.batch.size, short_batch(n, like))
+        job.batch_rows = least(job.layout.batch.size, short_batch(n, job.out.data != NULL and outgrows_cache(job, like), like))
         if job.mode != LOSS:
             job.unit_rows = (job.unit_rows + job.batch_rows - 1) // job.batch_rows * job.batch_rows
         job.scratch_size = short_scratch(job, like)
     else:
         job.batch_rows = 1
-        if (job.out.data == NULL or job.out.contiguous_row) and job.softcap == 0:
+        # a long row's results are scaled while L1, or L2, has them, before the next row's take their place
+        if (job.out.data == NULL or (job.out.contiguous_row and n <= SHORT_SUM)) and job.softcap == 0:
             job.batch_rows = least(lanes, least(job.unit_rows, BATCH_BYTES // (n * <Py_ssize_t>sizeof(real)) + 1))
-        if job.streams and job.n_blocks == 1:
-            job.kept = job.batch_rows * padded(n, like)
         if n > CHUNK and not is_direct(job):
             job.stretch = least(padded(n, like), block_length(like))
         job.states_at = row_scratch(job, like)
-        job.scratch_size = job.states_at + job.n_blocks * sizeof(RowState)
+        job.unwritten_at = job.states_at + job.n_blocks * sizeof(RowState)
+        job.scratch_size = job.unwritten_at + sizeof(Unwritten)
     job.scratch_size = (job.scratch_size + 127) // 64 * 64      # whole cache lines, and room to align the first
     job.ahead = fetch_distance(job, like)
     job.write_ahead = job.ahead if fetches_while_writing(job, like) else 0

@@ -354,7 +354,7 @@ cdef inline void totals_of_step(FewTotals* totals, const real* like) noexcept no
 cdef inline void softmax_of_step(const Job* job, const FewLanes* step, const real* like) noexcept nogil:
     cdef double high[FEW_STEP]
     cdef double low[FEW_STEP]
-    cdef real scale[FEW_STEP]
+    cdef real factor[FEW_STEP]
     cdef real floor[FEW_STEP]
     cdef real* to = <real*>step.results
     cdef Total total
@@ -363,11 +363,11 @@ cdef inline void softmax_of_step(const Job* job, const FewLanes* step, const rea
     rests_of_step(job, step, ANY_NUMBER, True, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
     for j in range(FEW_STEP):
         total = total_alone(high[j], low[j], like)
-        scale[j] = real_of(total.inverse, like)
+        factor[j] = factor_of(real_of(total.inverse, like))
         floor[j] = real_of(total.value * (smallest(like) / unscale(like)), like)
     for i in range(job.layout.row.size):
         for j in range(FEW_STEP):
-            to[j] = scaled(to[j], scale[j], floor[j])
+            to[j] = product_of(to[j], factor[j], floor[j])
         to += step.results_step
 
 

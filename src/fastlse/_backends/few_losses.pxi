@@ -131,7 +131,7 @@ cdef inline void finish_losses_of_step(const Job* job, const FewLanes* step, Los
 
 
 cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, LossKind kind, bint asks, const real* place,
-                                         const real* scale, const real* floor, const real* offset, const real* entry) noexcept nogil:
+                                         const real* factor, const real* floor, const real* offset, const real* entry) noexcept nogil:
     """From the stored exponentials. asks, a literal: each element whether it is the target (is_a_dozen)."""
     cdef int lanes = 64 if real is float else 32
     cdef const real* weight = <const real*>job.weight
@@ -146,21 +146,21 @@ cdef inline void write_gradients_of_step(const Job* job, const FewLanes* step, L
     if kind == PROBABILITIES:
         for i in range(n):
             for j in range(FEW_STEP):
-                to[j] = pick(asks and place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]) - offset[j] * pull[j])
+                to[j] = pick(asks and place[j] == <real>i, entry[j], product_of(to[j], factor[j], floor[j]) - offset[j] * pull[j])
             to += step.results_step
             pull += lanes
     elif kind == SMOOTHED and job.smoothing > 0:
         for i in range(n):
             weight_here = weight[i] if weight != NULL else 1
             for j in range(FEW_STEP):       # with the next in one it does not vectorise
-                to[j] = scaled(to[j], scale[j], floor[j]) - offset[j] * weight_here
+                to[j] = product_of(to[j], factor[j], floor[j]) - offset[j] * weight_here
             for j in range(FEW_STEP):
                 to[j] = pick(asks and place[j] == <real>i, entry[j], to[j])
             to += step.results_step
     else:
         for i in range(n):
             for j in range(FEW_STEP):
-                to[j] = pick(asks and place[j] == <real>i, entry[j], scaled(to[j], scale[j], floor[j]))
+                to[j] = pick(asks and place[j] == <real>i, entry[j], product_of(to[j], factor[j], floor[j]))
             to += step.results_step
     to = <real*>step.results
     for j in range(0 if asks else FEW_STEP):
@@ -185,8 +185,10 @@ cdef inline void gradients_of_step(const Job* job, const FewLanes* step, int few
     cdef real floor[FEW_STEP]
     cdef real offset[FEW_STEP]
     cdef real entry[FEW_STEP]
+    cdef Early early
     cdef Gradient gradient
     cdef Total total
+    cdef Py_ssize_t i
     cdef int j
     if kind == TARGETS and alike:
         least_product = least_product / fabs(options.grad_scale)
@@ -211,6 +213,9 @@ cdef inline void gradients_of_step(const Job* job, const FewLanes* step, int few
     for j in range(FEW_STEP):           # an ignored row is zero, and has no entry
         scale[j] = pick(place[j] < 0, <real>0, scale[j])
         offset[j] = pick(place[j] < 0, <real>0, offset[j])
+    factors_of(FEW_STEP, scale, floor, &early)
+    for i in range(job.layout.row.size if early.some else 0):
+        scale_early(0, FEW_STEP, <const Early*>&early, <real*>step.results + i * step.results_step)
     if is_a_dozen(few, job.layout.row.size):
         write_gradients_of_step(job, step, kind, True, place, <const real*>scale, <const real*>floor, <const real*>offset,
                                 <const real*>entry)

@@ -28,6 +28,7 @@ cdef struct RowState:    # mergeable: the sum of exponentials is (1 + high + low
 cdef struct LossSums:    # many sums side by side, for one would be a chain of dependent additions
     double high[64]
     double low[64]
+    int next                 # to which the next row's loss is added: every row has its place, whatever rows a batch holds
 
 cdef struct Ends:        # one entry for each lane
     # given: the row's state, and of a loss the target's class and logit, the weights (0 kept: the row is ignored)
@@ -548,22 +549,33 @@ cdef inline void clear_losses(LossSums* sums) noexcept nogil:
     for lane in range(64):
         sums.high[lane] = 0
         sums.low[lane] = 0
+    sums.next = 0
+
+
+cdef inline void add_run_of_losses(double* sum, double* sum_low, const double* value, int count, const real* like) noexcept nogil:
+    """Of float32 in float64, of float64 as pairs."""
+    cdef double high, from_value
+    cdef int i
+    if real is float:
+        for i in range(count):
+            sum[i] += value[i]
+        return
+    for i in range(count):
+        # two_sum, spelt out so that the loop over i stays one loop
+        high = sum[i] + value[i]
+        from_value = high - sum[i]
+        sum_low[i] += (sum[i] - (high - from_value)) + (value[i] - from_value)
+        sum[i] = high
 
 
 cdef inline void add_losses(LossSums* sums, const double* value, int count, const real* like) noexcept nogil:
-    """Of float32 in float64, of float64 as pairs."""
-    cdef double high, from_value
-    cdef int lane
-    if real is float:
-        for lane in range(count):
-            sums.high[lane] += value[lane]
-        return
-    for lane in range(count):
-        # two_sum, spelt out so that the loop over lane stays one loop
-        high = sums.high[lane] + value[lane]
-        from_value = high - sums.high[lane]
-        sums.low[lane] += (sums.high[lane] - (high - from_value)) + (value[lane] - from_value)
-        sums.high[lane] = high
+    cdef int done = 0
+    cdef int run
+    while done < count:
+        run = <int>least(count - done, 64 - sums.next)
+        add_run_of_losses(sums.high + sums.next, sums.low + sums.next, value + done, run, like)
+        sums.next = (sums.next + run) % 64
+        done += run
 
 
 cdef inline Pair sum_of_losses(const LossSums* sums) noexcept nogil:
@@ -593,7 +605,7 @@ cdef inline void store_states(const Job* job, const Ends* ends, Py_ssize_t first
 
 cdef inline void store_values(const Job* job, const Ends* ends, Py_ssize_t first, int count, LossSums* sums,
                               const real* like) noexcept nogil:
-    """The rows' own results: to the caller's array, and the losses to the sums, row i of a batch to sum i."""
+    """The rows' own results: to the caller's array, and the losses to the sums."""
     cdef real* to = <real*>(job.loss if job.mode == LOSS else job.lse)
     cdef int lane
     if job.mode == STATE:

@@ -49,6 +49,7 @@ cdef struct Job:
     Py_ssize_t out_ahead   # the same from where exponentials are stored in the results; of short rows and tiles only whether
     Py_ssize_t states_at   # where the block states begin in a thread's scratch
     Py_ssize_t band_at     # ... and a band
+    Py_ssize_t unwritten_at   # ... and what is known of a row whose results were put off
     Py_ssize_t scratch_size
 
 

@@ -1,10 +1,11 @@
 # The backend's functions over raw memory: those of numpy.py, for float32 and float64 in every layout.
 #
 # In reading order: simd_math (one element), registers (what crosses lanes), sums (the order of summation), lanes (one contiguous run)
-# and maxima, layout (strides), job (what is asked for), finish (a row's last steps), careful (rows that need more digits), rows and
-# tiles (the two kernels), few, few_classes and few_losses (tiles of few elements), bands (tiles side by side), weighted (logsumexp with
-# factors), describe (from arrays to a job and a kernel), and here: who does it. After that small_calls and loss_calls (the fast lane),
-# states (from and to mergeable states), segments (ragged rows), scan (cumulative), log_space (elementwise).
+# and maxima, layout (strides), job (what is asked for), finish (a row's last steps), careful (rows that need more digits), past_caches
+# (results that L3 does not hold), rows, short_rows and tiles (the kernels), few, few_classes and few_losses (tiles of few elements),
+# bands (tiles side by side), weighted (logsumexp with factors), describe (from arrays to a job and a kernel), and here: who does it.
+# After that small_calls and loss_calls (the fast lane), states (from and to mergeable states), segments (ragged rows), scan
+# (cumulative), log_space (elementwise).
 
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
@@ -22,6 +23,7 @@ include "layout.pxi"
 include "job.pxi"
 include "finish.pxi"
 include "careful.pxi"
+include "past_caches.pxi"
 include "rows.pxi"
 include "short_rows.pxi"
 include "tile_lanes.pxi"
@@ -124,6 +126,15 @@ cdef void process_units(const Job* job, Py_ssize_t first, Py_ssize_t count, char
         unit += 1
 
 
+cdef void do_tasks(const Job* job, Py_ssize_t n_tasks, Py_ssize_t in_task, char* scratch, int n_threads, Pair* loss_sums,
+                   const real* like) noexcept nogil:
+    """All tasks, one after the other."""
+    cdef Py_ssize_t task
+    for task in range(n_tasks):
+        process_units(job, task * in_task, in_task, scratch, n_threads, loss_sums, like)
+    write_last(job, scratch, like)
+
+
 cdef void take_tasks(const Job* job, Share* shares, int n_shares, int own, Py_ssize_t in_task, char* scratch, Pair* loss_sums,
                      const real* like) noexcept nogil:
     """The tasks of one's own share, and then what is left of the others'."""
@@ -136,6 +147,7 @@ cdef void take_tasks(const Job* job, Share* shares, int n_shares, int own, Py_ss
         while task < share.stop:
             process_units(job, task * in_task, in_task, scratch, 1, loss_sums, like)
             task = take_next(&share.next)
+    write_last(job, scratch, like)
 
 
 cdef inline void share_out(Py_ssize_t n_tasks, Share* shares, int n_shares) noexcept nogil:
@@ -156,7 +168,7 @@ cdef inline Py_ssize_t units_of_task(const Job* job, Py_ssize_t n_units, int n_t
 cdef double run(Job* job, int n_threads, const real* like) except? -1:
     """Do the job; the sum of the losses, whatever the number of threads in the same order."""
     cdef Py_ssize_t n_rows = job.layout.batch.size
-    cdef Py_ssize_t n_units, unit, n_tasks, task
+    cdef Py_ssize_t n_units, unit, n_tasks
     cdef Py_ssize_t in_task
     cdef int own
     cdef Share* shares
@@ -186,12 +198,10 @@ cdef double run(Job* job, int n_threads, const real* like) except? -1:
     scratch = <char*>(shares + n_threads)
 
     if n_rows * job.layout.row.size < NOGIL_ELEMENTS:
-        for task in range(n_tasks):
-            process_units(job, task * in_task, in_task, scratch, 1, loss_sums, like)
+        do_tasks(job, n_tasks, in_task, scratch, 1, loss_sums, like)
     elif n_threads == 1 or share_rows:
         with nogil:
-            for task in range(n_tasks):
-                process_units(job, task * in_task, in_task, scratch, n_threads, loss_sums, like)
+            do_tasks(job, n_tasks, in_task, scratch, n_threads, loss_sums, like)
     else:
         share_out(n_tasks, shares, n_threads)
         for own in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads, nogil=True):

@@ -9,10 +9,9 @@ cdef extern from *:
     #else
       #define PREFETCH(address) ((void)(address))
     #endif
-    #define PAST_AHEAD 4096  /* bytes from where exponentials are taken again to what is fetched */
     #define PIECE 1024       /* elements whose exponentials stay in L1 until they are added up */
     """
-    const int PIECE, PAST_AHEAD
+    const int PIECE
     void PREFETCH(const void*) noexcept nogil
 
 
@@ -186,14 +185,14 @@ cdef inline Py_ssize_t groups_to_fuse(Py_ssize_t n, Py_ssize_t skip, const real*
 
 
 cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, bint short_row, real* e_out,
-                      Py_ssize_t ahead, Py_ssize_t out_ahead, Sum* sum) noexcept nogil:
+                      Py_ssize_t ahead, const real* results, Sum* sum) noexcept nogil:
     """Add exp_scaled(x - shift) of all elements, x[skip] as if it were -inf; store all of them in e_out unless that is NULL.
 
-    e_out may be x. Runs are joined by calls in order, every run but a row's last a multiple of LANES long. The exponentials of a
-    piece first and then their sum: without the sums there are registers for the constants (ADR 0008).
+    e_out may be x. ahead, results: as run_exp. Runs are joined by calls in order, every run but a row's last a multiple of LANES long.
+    The exponentials of a piece first and then their sum: without the sums there are registers for the constants (ADR 0008).
     """
     cdef real in_scratch[PIECE]
-    cdef const real* results
+    cdef const real* results_here
     cdef real* e
     cdef Py_ssize_t count
     cdef Py_ssize_t i = 0
@@ -202,17 +201,17 @@ cdef void run_sum_exp(const real* x, Py_ssize_t n, real shift, Py_ssize_t skip, 
         return
     while i < n:
         e = <real*>in_scratch if e_out == NULL else e_out + i
-        results = <const real*>(<const char*>e + out_ahead) if e_out != NULL and out_ahead != 0 else NULL
+        results_here = results + i if results != NULL else NULL
         count = groups_to_fuse(n - i, skip - i, x)
         if count > 0:
             if e_out == NULL:
-                exp_and_add(x + i, count, shift, ahead, results, <real*>NULL, sum)
+                exp_and_add(x + i, count, shift, ahead, results_here, <real*>NULL, sum)
             else:
-                exp_and_add(x + i, count, shift, ahead, results, e, sum)
+                exp_and_add(x + i, count, shift, ahead, results_here, e, sum)
             i += count
             continue
         count = least(64 if REGISTER_BYTES == 64 and real is float else PIECE, n - i)
-        run_exp(x + i, count, shift, ahead, results, e)
+        run_exp(x + i, count, shift, ahead, results_here, e)
         if i <= skip < i + count:
             e[skip - i] = 0
         run_sum(<const real*>e, count, sum)
@@ -475,17 +474,42 @@ cdef inline real flushed(real e, real floor) noexcept nogil:
         return flushed_f64(e, floor)
 
 
+cdef inline real product_of(real e, real factor, real floor) noexcept nogil:
+    """What the stored exponential e contributes to a result: its scale comes off in the factor (factor_of)."""
+    return flushed(e, floor) * factor
+
+
+cdef inline bint is_tiny(real scale) noexcept nogil:
+    """Whether the exponentials' own scale cannot come off in one factor with this one, for that would be subnormal. What passes the floor
+    is large then: of it comes off before, whereas beside a large scale it would become subnormal."""
+    cdef real magnitude = <real>fabs(scale)
+    return (magnitude > 0) & (magnitude < real_of(smallest(&scale) / unscale(&scale), &scale))
+
+
+cdef inline real factor_of(real scale) noexcept nogil:
+    return scale * real_of(unscale(&scale), &scale)
+
+
 cdef inline real scaled(real e, real scale, real floor) noexcept nogil:
-    """What the stored exponential e contributes to a result: 2^-52 or 2^-85 comes off by itself, for beside it scale may be subnormal."""
-    return flushed(e, floor) * real_of(unscale(&e), &e) * scale
+    """product_of for any scale."""
+    if is_tiny(scale):
+        return product_of(e, real_of(unscale(&e), &e), floor) * scale
+    return product_of(e, factor_of(scale), floor)
 
 
-cdef inline void scale_step(const real* e, int count, real scale, real floor, real* to) noexcept nogil:
+cdef inline void products(const real* e, int count, real factor, real floor, real* product) noexcept nogil:
+    """product_of for `count` numbers, a literal."""
+    if real is float:
+        products_f32(e, count, factor, floor, product)
+    else:
+        products_f64(e, count, factor, floor, product)
+
+
+cdef inline void scale_step(const real* e, int count, real factor, real floor, real* to) noexcept nogil:
     """run_scale of `count` elements, a literal; through `value`, so that nobody asks whether they overlap."""
     cdef real value[16]
     cdef int j
-    for j in range(count):
-        value[j] = scaled(e[j], scale, floor)
+    products(e, count, factor, floor, <real*>value)
     for j in range(count):
         to[j] = value[j]
 
@@ -493,67 +517,31 @@ cdef inline void scale_step(const real* e, int count, real scale, real floor, re
 cdef inline void run_scale(const real* e, Py_ssize_t n, real scale, real floor, const real* next_x, real* to) noexcept nogil:
     """scale * e; `to` is e or apart from it. n elements from next_x on are fetched on the way, unless that is NULL."""
     cdef int width = 16 if real is float else 8
+    cdef real factor = factor_of(scale)
+    cdef bint in_steps = not is_tiny(scale)
     cdef Py_ssize_t i = 0
-    while i + width <= n:
+    while in_steps and i + width <= n:
         if next_x != NULL:
             PREFETCH(next_x + i)
-        scale_step(e + i, width, scale, floor, to + i)
+        scale_step(e + i, width, factor, floor, to + i)
         i += width
-    if e == to or n < width:
+    if e == to or n < width or not in_steps:
         for i in range(i, n):
             to[i] = scaled(e[i], scale, floor)
     elif n - i > width // 2:       # overlaps the step before
-        scale_step(e + n - width, width, scale, floor, to + n - width)
+        scale_step(e + n - width, width, factor, floor, to + n - width)
     elif i < n:
-        scale_step(e + n - width // 2, width // 2, scale, floor, to + n - width // 2)
+        scale_step(e + n - width // 2, width // 2, factor, floor, to + n - width // 2)
 
 
-cdef inline Py_ssize_t before_line(const real* to, Py_ssize_t n) noexcept nogil:
-    """How many of n elements lie before the first cache line that begins among them."""
-    return least(n, (-<Py_ssize_t><uintptr_t>to & 63) // <Py_ssize_t>sizeof(real))
-
-
-cdef inline void run_scale_past(const real* e, Py_ssize_t n, real scale, real floor, real* to) noexcept nogil:
-    """run_scale, whole lines of the results past the caches; `to` is apart from e."""
-    cdef int width = 16 if real is float else 8
-    cdef real line[16]
-    cdef Py_ssize_t i = before_line(to, n)
-    cdef int j
-    run_scale(e, i, scale, floor, <const real*>NULL, to)
-    while i + width <= n:
-        for j in range(width):
-            line[j] = scaled(e[i + j], scale, floor)
-        stream_line(to + i, line)
-        i += width
-    run_scale(e + i, n - i, scale, floor, <const real*>NULL, to + i)
-
-
-cdef inline void run_exp_past(const real* x, Py_ssize_t n, real shift, real scale, real floor, real* to) noexcept nogil:
-    """run_exp and run_scale_past in one loop: memory is read and written beside the arithmetic. `to` is apart from x."""
-    cdef int width = 16 if real is float else 8
-    cdef real line[16]
-    cdef real e[16]
-    cdef Py_ssize_t i = before_line(to, n)
-    cdef int j
-    run_exp(x, i, shift, 0, <const real*>NULL, to)
-    run_scale(to, i, scale, floor, <const real*>NULL, to)
-    while i + width <= n:
-        PREFETCH(<const char*>(x + i) + PAST_AHEAD)
-        exp_step(x + i, shift, width, e)
-        for j in range(width):
-            line[j] = scaled(e[j], scale, floor)
-        stream_line(to + i, line)
-        i += width
-    run_exp(x + i, n - i, shift, 0, <const real*>NULL, to + i)
-    run_scale(to + i, n - i, scale, floor, <const real*>NULL, to + i)
-
-
-cdef inline void capped_step(const real* e, int count, real scale, real floor, const real* slope, real* to) noexcept nogil:
+cdef inline void capped_step(const real* e, int count, real factor, real floor, const real* slope, real* to) noexcept nogil:
     """run_scale_capped of `count` elements, as scale_step."""
+    cdef real product[16]
     cdef real value[16]
     cdef int j
+    products(e, count, factor, floor, <real*>product)
     for j in range(count):
-        value[j] = through_cap(scaled(e[j], scale, floor), slope[j])
+        value[j] = through_cap(product[j], slope[j])
     for j in range(count):
         to[j] = value[j]
 
@@ -561,28 +549,31 @@ cdef inline void capped_step(const real* e, int count, real scale, real floor, c
 cdef inline void run_scale_capped(const real* e, Py_ssize_t n, real scale, real floor, const real* slope, real* to) noexcept nogil:
     """scale * e * slope, the gradient through the cap; `to` is e or apart from it."""
     cdef int width = 16 if real is float else 8
+    cdef real factor = factor_of(scale)
     cdef Py_ssize_t i = 0
-    if e == to or n < width:
+    if e == to or n < width or is_tiny(scale):
         for i in range(n):
             to[i] = through_cap(scaled(e[i], scale, floor), slope[i])
         return
     while i + width <= n:
-        capped_step(e + i, width, scale, floor, slope + i, to + i)
+        capped_step(e + i, width, factor, floor, slope + i, to + i)
         i += width
     if i < n:       # overlaps the step before
-        capped_step(e + n - width, width, scale, floor, slope + n - width, to + n - width)
+        capped_step(e + n - width, width, factor, floor, slope + n - width, to + n - width)
 
 
-cdef inline void minus_step(const real* e, int count, real scale, real floor, real offset, const real* weight, real* to) noexcept nogil:
+cdef inline void minus_step(const real* e, int count, real factor, real floor, real offset, const real* weight, real* to) noexcept nogil:
     """run_scale_minus of `count` elements, as scale_step."""
+    cdef real product[16]
     cdef real value[16]
     cdef int j
+    products(e, count, factor, floor, <real*>product)
     if weight == NULL:
         for j in range(count):
-            value[j] = scaled(e[j], scale, floor) - offset
+            value[j] = product[j] - offset
     else:
         for j in range(count):
-            value[j] = scaled(e[j], scale, floor) - offset * weight[j]
+            value[j] = product[j] - offset * weight[j]
     for j in range(count):
         to[j] = value[j]
 
@@ -591,24 +582,25 @@ cdef inline void run_scale_minus(const real* e, Py_ssize_t n, real scale, real f
                                  const real* next_x, real* to) noexcept nogil:
     """scale * e - offset * weight; weight NULL stands for ones. `to` and next_x: as run_scale."""
     cdef int width = 16 if real is float else 8
+    cdef real factor = factor_of(scale)
     cdef Py_ssize_t i = 0
-    if e == to or n < width:
+    if e == to or n < width or is_tiny(scale):
         for i in range(n):
             to[i] = scaled(e[i], scale, floor) - (offset * weight[i] if weight != NULL else offset)
         return
     while weight == NULL and i + width <= n:
         if next_x != NULL:
             PREFETCH(next_x + i)
-        minus_step(e + i, width, scale, floor, offset, <const real*>NULL, to + i)
+        minus_step(e + i, width, factor, floor, offset, <const real*>NULL, to + i)
         i += width
     while i + width <= n:
         if next_x != NULL:
             PREFETCH(next_x + i)
-        minus_step(e + i, width, scale, floor, offset, weight + i, to + i)
+        minus_step(e + i, width, factor, floor, offset, weight + i, to + i)
         i += width
     if i < n:       # overlaps the step before
         i = n - width
-        minus_step(e + i, width, scale, floor, offset, weight + i if weight != NULL else NULL, to + i)
+        minus_step(e + i, width, factor, floor, offset, weight + i if weight != NULL else NULL, to + i)
 
 
 cdef inline void log_step(const real* x, int count, real shift, real log_total, real* out) noexcept nogil:
@@ -642,18 +634,3 @@ cdef inline void run_log(const real* x, Py_ssize_t n, real shift, real log_total
         i += width
     if i < n:       # overlaps the step before
         log_step(x + n - width, width, shift, log_total, out + n - width)
-
-
-cdef inline void run_log_past(const real* x, Py_ssize_t n, real shift, real log_total, real* out) noexcept nogil:
-    """run_log, whole lines of the results past the caches; out is apart from x."""
-    cdef int width = 16 if real is float else 8
-    cdef real line[16]
-    cdef Py_ssize_t i = before_line(out, n)
-    cdef int j
-    run_log(x, i, shift, log_total, width, <const real*>NULL, out)
-    while i + width <= n:
-        for j in range(width):
-            line[j] = (x[i + j] - shift) - log_total
-        stream_line(out + i, line)
-        i += width
-    run_log(x + i, n - i, shift, log_total, width, <const real*>NULL, out + i)

@@ -13,31 +13,66 @@ cdef extern from *:
       #define REGISTER_BYTES 32
     #endif
 
-    /* 2^(k / 8) of `count` (a multiple of 8) numbers k that the addition of a magic number left in the low bits of t: k << 20 has
-       the exponent right, and what its low three bits put into the fraction is taken off in the table. A look-up is what no
-       compiler makes of a loop over elements but as a load for each. */
-    static const uint32_t EIGHTHS[16] = {
-        0x00000000u, 0xfffb95c2u, 0xfff837f0u, 0xfff5fed7u, 0xfff504f3u, 0xfff5672au, 0xfff744fdu, 0xfffac0c7u,
-        0x00000000u, 0xfffb95c2u, 0xfff837f0u, 0xfff5fed7u, 0xfff504f3u, 0xfff5672au, 0xfff744fdu, 0xfffac0c7u};
-    static CYTHON_INLINE void powers_of_two_f32(const float* t, int count, float* power) {
+    /* (1 + expm1) 2^(k + 52) of `count` numbers: k, in eighths, is what the addition of a magic number left in the low bits of t. A power
+       by its bits: the exponent is right in k << 20, and what its low three bits put into the fraction is taken off in the table. AVX-512
+       multiplies by 2^k in one operation for two, whence 2^(j / 8 + 52) in the table. A look-up is what no compiler makes of a loop
+       over elements but as a load for each. */
+    #define OF_EIGHTHS(entry) \
+        entry(0, 0x00000000u), entry(1, 0xfffb95c2u), entry(2, 0xfff837f0u), entry(3, 0xfff5fed7u), \
+        entry(4, 0xfff504f3u), entry(5, 0xfff5672au), entry(6, 0xfff744fdu), entry(7, 0xfffac0c7u)
+    #define ITS_FRACTION(j, fraction) fraction
+    #define ITS_POWER(j, fraction) (fraction + (((127 + SCALE_BITS_F32) * 8u + j) << 20))
+    static const uint32_t FRACTIONS[8] = { OF_EIGHTHS(ITS_FRACTION) };
+    #if defined(__AVX512F__)
+    static const uint32_t POWERS[16] = { OF_EIGHTHS(ITS_POWER), OF_EIGHTHS(ITS_POWER) };
+    #endif
+    static CYTHON_INLINE void times_powers_of_two_f32(const float* expm1, const float* t, const float* k, int count, float* e) {
         int j = 0;
     #if defined(__AVX512F__)
         for (; j + 16 <= count; j += 16) {
-            __m512i k = _mm512_castps_si512(_mm512_loadu_ps(t + j));
-            __m512i fraction = _mm512_permutexvar_epi32(k, _mm512_loadu_si512(EIGHTHS));
-            _mm512_storeu_ps(power + j, _mm512_castsi512_ps(_mm512_add_epi32(fraction, _mm512_slli_epi32(k, 20))));
+            __m512 power = _mm512_permutexvar_ps(_mm512_castps_si512(_mm512_loadu_ps(t + j)), _mm512_loadu_ps((const float*)POWERS));
+            __m512 product = _mm512_fmadd_ps(_mm512_loadu_ps(expm1 + j), power, power);
+            _mm512_storeu_ps(e + j, _mm512_scalef_ps(product, _mm512_loadu_ps(k + j)));
         }
     #endif
     #if defined(__AVX2__)
         for (; j + 8 <= count; j += 8) {
-            __m256i k = _mm256_castps_si256(_mm256_loadu_ps(t + j));
-            __m256i fraction = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)EIGHTHS), k);
-            _mm256_storeu_ps(power + j, _mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(k, 20))));
+            __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(t + j));
+            __m256i fraction = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)FRACTIONS), bits);
+            __m256 power = _mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(bits, 20)));
+            _mm256_storeu_ps(e + j, _mm256_fmadd_ps(_mm256_loadu_ps(expm1 + j), power, power));
         }
     #endif
         for (; j < count; j++) {
-            uint32_t k; memcpy(&k, t + j, 4); k = EIGHTHS[k & 7] + (k << 20); memcpy(power + j, &k, 4);
+            uint32_t bits; float power;
+            memcpy(&bits, t + j, 4); bits = FRACTIONS[bits & 7] + (bits << 20); memcpy(&power, &bits, 4);
+            e[j] = FMA_F32(expm1[j], power, power);
         }
+    }
+
+    /* factor times those of `count` numbers that are no less than the floor, and times 0 for the others: a product that would be subnormal
+       may cost 150 cycles, and only intrinsics say that nobody takes it. */
+    static CYTHON_INLINE void products_f32(const float* e, int count, float factor, float floor, float* product) {
+        int j = 0;
+    #if defined(__AVX512F__)
+        for (; j + 16 <= count; j += 16) {
+            __m512 v = _mm512_loadu_ps(e + j), f = _mm512_set1_ps(factor);
+            __mmask16 passes = _mm512_cmp_ps_mask(v, _mm512_set1_ps(floor), _CMP_GE_OQ);
+            _mm512_storeu_ps(product + j, _mm512_mask_mul_ps(_mm512_mul_ps(_mm512_setzero_ps(), f), passes, v, f));
+        }
+    #endif
+        for (; j < count; j++) product[j] = flushed_f32(e[j], floor) * factor;
+    }
+    static CYTHON_INLINE void products_f64(const double* e, int count, double factor, double floor, double* product) {
+        int j = 0;
+    #if defined(__AVX512F__)
+        for (; j + 8 <= count; j += 8) {
+            __m512d v = _mm512_loadu_pd(e + j), f = _mm512_set1_pd(factor);
+            __mmask8 passes = _mm512_cmp_pd_mask(v, _mm512_set1_pd(floor), _CMP_GE_OQ);
+            _mm512_storeu_pd(product + j, _mm512_mask_mul_pd(_mm512_mul_pd(_mm512_setzero_pd(), f), passes, v, f));
+        }
+    #endif
+        for (; j < count; j++) product[j] = flushed_f64(e[j], floor) * factor;
     }
 
     /* The largest of LANES / 4 numbers, none NaN. */
@@ -266,7 +301,9 @@ cdef extern from *:
     const bint STREAMS
     void stream_line(void* to, const void* line) noexcept nogil
     void stream_end() noexcept nogil
-    void powers_of_two_f32(const float* t, int count, float* power) noexcept nogil
+    void times_powers_of_two_f32(const float* expm1, const float* t, const float* k, int count, float* e) noexcept nogil
+    void products_f32(const float* e, int count, float factor, float floor, float* product) noexcept nogil
+    void products_f64(const double* e, int count, double factor, double floor, double* product) noexcept nogil
     float largest_of_f32(const float* value) noexcept nogil
     double largest_of_f64(const double* value) noexcept nogil
     int first_of_f32(const float* number, int count, float value) noexcept nogil
@@ -321,11 +358,10 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
     Source: for float32 the nearest 2^(k / 8) from a table and a polynomial for the rest, by tools/make_constants.py: three
     multiply-adds less. The square of the rest is taken before the rest's last digits are in: a shorter chain.
     """
-    cdef float k, clamped, expm1
+    cdef float clamped, near, r
     cdef float t[32]
-    cdef float near[32]            # d - k log(2) / 8 but for its last digits
-    cdef float r[32]
-    cdef float power[32]
+    cdef float k[32]
+    cdef float expm1[32]
     cdef int j
     if real is double:
         for j in range(count):
@@ -334,15 +370,13 @@ cdef inline void exp_of_lanes(const real* d, int count, real* e) noexcept nogil:
         for j in range(count):
             clamped = no_less(<float>d[j], EXP_CUTOFF_F32)
             t[j] = fma_f32(clamped, LOG2_E_F32, EIGHTH_MAGIC_F32)
-            k = t[j] - EIGHTH_MAGIC_F32
-            if HAVE_FMA:
-                near[j] = fma_f32(k, -LOG_2_F32, clamped)
-                r[j] = fma_f32(k, -LOG_2_REST_F32, near[j])
+            k[j] = t[j] - EIGHTH_MAGIC_F32
+            if HAVE_FMA:       # d - k log(2) but for its last digits, and with them
+                near = fma_f32(k[j], -LOG_2_F32, clamped)
+                r = fma_f32(k[j], -LOG_2_REST_F32, near)
             else:
-                near[j] = clamped - k * LOG_2_HIGH_F32
-                r[j] = near[j] - k * LOG_2_LOW_F32
-                near[j] = r[j]
-        powers_of_two_f32(<const float*>t, count, power)
-        for j in range(count):
-            expm1 = fma_f32(near[j] * near[j], fma_f32(EIGHTH_C3_F32, near[j], EIGHTH_C2_F32), r[j])
-            e[j] = fma_f32(expm1, power[j], power[j])
+                near = clamped - k[j] * LOG_2_HIGH_F32
+                r = near - k[j] * LOG_2_LOW_F32
+                near = r
+            expm1[j] = fma_f32(near * near, fma_f32(EIGHTH_C3_F32, near, EIGHTH_C2_F32), r)
+        times_powers_of_two_f32(<const float*>expm1, <const float*>t, <const float*>k, count, e)

@@ -54,7 +54,10 @@ cdef inline Row open_row(const Job* job, Py_ssize_t index, char* scratch, const 
 
 
 cdef inline Py_ssize_t row_scratch(const Job* job, const real* like) noexcept nogil:
-    """Bytes that open_row shares out; none where rows are read and written where they lie."""
+    """Bytes that open_row shares out; none where rows are read and written where they lie. Where results are put off: for the
+    exponentials of two rows."""
+    if puts_off(job):
+        return 2 * padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
     if is_direct(job) and not has_probabilities(job) and not job.streams and (job.out.data == NULL or job.out.contiguous_row):
         return 0
     return (job.kept + CHUNK + (2 if job.softcap > 0 else 1) * job.stretch) * <Py_ssize_t>sizeof(real)
@@ -146,25 +149,39 @@ cdef inline Py_ssize_t block_max(const Job* job, Row* row, Py_ssize_t start, Py_
     return position
 
 
+cdef inline const real* results_to_fetch(const Job* job, const Row* row, Py_ssize_t at, const real* e_out, const real* like) noexcept nogil:
+    """What results to fetch while exponentials are taken from element `at` on, NULL for none. Log-softmax stores nothing in them then,
+    but will soon write them, unless there are many blocks."""
+    if job.out_ahead == 0:
+        return NULL
+    if job.mode == LOG_SOFTMAX:
+        return <const real*>row.out + at if job.n_blocks == 1 else NULL
+    return further(e_out + at, job.out_ahead) if e_out != NULL else NULL
+
+
 cdef inline void block_sum(const Job* job, Row* row, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t position, real* e_out,
-                           RowState* state, const real* like) noexcept nogil:
-    """Set the block's rest, given its maximum; store the exponentials at e_out + index unless that is NULL."""
+                           RowState* state, Unwritten* before, const real* like) noexcept nogil:
+    """Set the block's rest, given its maximum; store the exponentials at e_out + index unless that is NULL. The row before is
+    written on the way, unless that is NULL."""
     cdef Sum sum
     cdef Pair rest
     cdef const real* x
     cdef real shift = real_of(finite_or_zero(state.max), like)
     cdef bint has_nan = False
+    cdef Py_ssize_t piece = CHUNK if before == NULL else PAST_PIECE // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count
     clear(&sum)
     while at < stop:
-        count = least(CHUNK, stop - at)
+        count = least(piece, stop - at)
         x = fetch(job, row, at, count, like)
         if state.max == INF_F64:
             has_nan = has_nan or run_has_nan(x, count)
         run_sum_exp(x, count, shift, position - at, stop - start <= SHORT_SUM, e_out + at if e_out != NULL else NULL,
-                    job.exp_ahead, job.out_ahead, &sum)
+                    job.exp_ahead, results_to_fetch(job, row, at, e_out, like), &sum)
         at += count
+        if before != NULL:
+            write_until(job, before, at, like)
     rest = total(&sum, like)
     state.high = rest.high * unscale(like)
     state.low = rest.low * unscale(like)
@@ -261,7 +278,6 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
         next_x = further(<const real*>row.x + at, job.write_ahead)
         if job.mode == LOG_SOFTMAX and job.streams:
             run_log_past(fetch(job, row, at, count, like), count, shift, log_total, to)
-            stream_end()
         elif job.mode == LOG_SOFTMAX:
             run_log(fetch(job, row, at, count, like), count, shift, log_total, lanes, next_x, to)
         else:
@@ -277,14 +293,10 @@ cdef void write_row(const Job* job, Row* row, const Ends* ends, int lane, Py_ssi
                     run_slope(to, slope, count)
             elif job.softcap > 0:
                 run_scale_capped(e, count, scale, floor, slope, to)
-            elif job.streams and kept == NULL:
-                run_exp_past(fetch(job, row, at, count, like), count, shift, scale, floor, to)
             elif job.streams:
-                run_scale_past(e, count, scale, floor, to)
+                run_exp_past(fetch(job, row, at, count, like), count, shift, scale, floor, to)
             else:
                 run_scale(e, count, scale, floor, next_x, to)
-            if job.streams:
-                stream_end()       # before the target's entry
             if at <= target < at + count:
                 to[target - at] = through_cap(entry, slope[target - at]) if job.softcap > 0 else entry
         if row.where != NULL:
@@ -313,8 +325,8 @@ cdef inline real* keep_at(const Job* job, const Row* row, const real* like) noex
         return NULL
     if job.softcap > 0 and job.n_blocks > 1 and job.out.data == job.x.data:     # whose slopes are computed again
         return NULL
-    if job.streams:                                # where memory is read twice and written once
-        return <real*>row.out_scratch if job.n_blocks == 1 else NULL
+    if job.streams:
+        return <real*>row.out_scratch if puts_off(job) else NULL
     if job.n_blocks > 1 and has_pulls(job):        # whose sum is taken when the row's maximum is known
         return NULL
     if job.out.contiguous_row:
@@ -329,7 +341,7 @@ cdef inline RowState block_state(const Job* job, Py_ssize_t index, Py_ssize_t bl
     cdef Py_ssize_t start = block * block_length(like)
     cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
     cdef Py_ssize_t position = block_max(job, &row, start, stop, &state, like)
-    block_sum(job, &row, start, stop, position, keep_at(job, <const Row*>&row, like), &state, like)
+    block_sum(job, &row, start, stop, position, keep_at(job, <const Row*>&row, like), &state, NULL, like)
     return state
 
 
@@ -344,9 +356,11 @@ cdef void write_block(const Job* job, Py_ssize_t index, Py_ssize_t block, char* 
     cdef Py_ssize_t start = block * block_length(like)
     cdef Py_ssize_t stop = least(job.layout.row.size, start + block_length(like))
     write_row(job, &row, ends, lane, start, stop, keep_at(job, <const Row*>&row, like), states[block].max, like)
+    if job.streams:
+        stream_end()
 
 
-cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, char* scratch, int n_threads,
+cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, char* scratch, int n_threads, Unwritten* before,
                                const real* like) noexcept nogil:
     """A row's state, its exponentials stored on the way if there is a place for them."""
     cdef RowState* states = <RowState*>(scratch + job.states_at)
@@ -356,7 +370,7 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
     if job.n_blocks == 1:
         position = block_max(job, row, 0, n, &state, like)
         sum_pulls(job, row, ends, lane, state.max, position, like)      # before the exponentials may overwrite x
-        block_sum(job, row, 0, n, position, keep_at(job, <const Row*>row, like), &state, like)
+        block_sum(job, row, 0, n, position, keep_at(job, <const Row*>row, like), &state, before, like)
     else:
         if n_threads > 1:
             for block in prange(job.n_blocks, schedule="dynamic", num_threads=n_threads):
@@ -370,27 +384,20 @@ cdef inline void states_of_row(const Job* job, Row* row, Ends* ends, int lane, c
     set_state(ends, lane, state)
 
 
-cdef inline Row open_row_of_batch(const Job* job, Py_ssize_t first, int lane, char* scratch, const real* like) noexcept nogil:
-    """Where results go past the caches each row of a batch keeps its exponentials in scratch."""
-    cdef Row row = open_row(job, first + lane, scratch, like)
-    if job.streams and job.n_blocks == 1:
-        row.out_scratch += lane * padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
-    return row
-
-
 cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratch, int n_threads, LossSums* sums,
                        const real* like) noexcept nogil:
     """Rows one after the other, their last steps together. Several threads share the blocks of one long row."""
     cdef Ends ends
     cdef Row row
     cdef const RowState* states = <const RowState*>(scratch + job.states_at)      # of the blocks, of which a row alone has many
+    cdef Unwritten* before = <Unwritten*>(scratch + job.unwritten_at) if puts_off(job) else NULL
     cdef Py_ssize_t n = job.layout.row.size
     cdef Py_ssize_t block
     cdef int lane
     if job.mode == LOSS:
         open_losses(job, &ends, first, count, like)
     for lane in range(count):
-        row = open_row_of_batch(job, first, lane, scratch, like)
+        row = open_row(job, first + lane, scratch, like)
         if job.mode == LOSS and ends.kept[lane] == 0:
             ends.max[lane] = 0
             ends.high[lane] = 0
@@ -398,7 +405,9 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
             continue
         if job.mode == LOSS and ends.target[lane] >= 0:
             ends.logit[lane] = element(job, &row, ends.target[lane], like)
-        states_of_row(job, &row, &ends, lane, scratch, n_threads, like)
+        if before != NULL and before.source == row.out_scratch:
+            row.out_scratch += padded(n, like) * <Py_ssize_t>sizeof(real)
+        states_of_row(job, &row, &ends, lane, scratch, n_threads, before, like)
     if count == 1:
         finish(job, &ends, 1, like)
     else:
@@ -410,9 +419,11 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
         return
     for lane in range(count):
         if count > 1:             # a row alone is open, what was gathered of it at hand
-            row = open_row_of_batch(job, first, lane, scratch, like)
+            row = open_row(job, first + lane, scratch, like)
         if job.mode == LOSS and ends.kept[lane] == 0:
             write_zeros(job, &row, like)
+        elif before != NULL:
+            before[0] = put_off(job, <const Ends*>&ends, lane, <const real*>row.x, <const real*>row.out_scratch, <real*>row.out)
         elif job.n_blocks == 1:
             write_row(job, &row, <const Ends*>&ends, lane, 0, n, keep_at(job, <const Row*>&row, like), ends.max[lane], like)
         elif n_threads > 1:

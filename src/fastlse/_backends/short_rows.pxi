@@ -6,13 +6,15 @@
 
 cdef extern from *:
     """
-    /* Bytes of a batch's exponentials. */
+    /* Bytes of a batch's exponentials, and where what they are taken from and where results go come from beyond the caches: those have to
+       be in L1 beside them. */
     #define SHORT_BATCH_BYTES 12288
+    #define FETCHED_BATCH_BYTES 8192
     /* Up to here a row's maximum is found again among its differences from it, register by register; float64 of 300 elements would be
        9 to 14 % slower so. */
     #define SHORTER_ROW 128
     """
-    const Py_ssize_t SHORT_BATCH_BYTES, SHORTER_ROW
+    const Py_ssize_t SHORT_BATCH_BYTES, FETCHED_BATCH_BYTES, SHORTER_ROW
 
 cdef struct ShortBatch:
     int count
@@ -31,11 +33,12 @@ cdef inline Py_ssize_t padded(Py_ssize_t n, const real* like) noexcept nogil:
     return (n + lanes - 1) // lanes * lanes
 
 
-cdef inline Py_ssize_t short_batch(Py_ssize_t n, const real* like) noexcept nogil:
-    """How many rows make a batch."""
+cdef inline Py_ssize_t short_batch(Py_ssize_t n, bint fetched, const real* like) noexcept nogil:
+    """How many rows make a batch. fetched: results go where no cache holds them."""
     cdef Py_ssize_t lanes = 64 if real is float else 32
-    cdef Py_ssize_t rows = SHORT_BATCH_BYTES // (padded(n, like) * <Py_ssize_t>sizeof(real))
-    return least(lanes, rows // 8 * 8 if rows > 8 else rows + 1)
+    cdef Py_ssize_t row_bytes = padded(n, like) * <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t rows = FETCHED_BATCH_BYTES // row_bytes if fetched else SHORT_BATCH_BYTES // row_bytes + 1
+    return least(lanes, rows // 8 * 8) if rows > 8 else rows + (rows == 0)
 
 
 cdef inline Py_ssize_t short_scratch(const Job* job, const real* like) noexcept nogil:
@@ -228,16 +231,29 @@ cdef void short_exponentials(const Job* job, ShortBatch* batch, const real* like
     exponentials_of_batch(job, batch, False, like)
 
 
+cdef inline Py_ssize_t fetched_early(const Job* job, Py_ssize_t n) noexcept nogil:
+    """Where the next rows are fetched while results are written, a quarter of a longer row is while exponentials are taken: how many
+    elements. Then memory is as busy in the one as in the other."""
+    return n // 64 * 16 if job.write_ahead != 0 and n > SHORTER_ROW else 0
+
+
 cdef void longer_exponentials(const Job* job, ShortBatch* batch, const real* like) noexcept nogil:
     """The same where it is known where the maxima stand."""
     cdef real* e = <real*>batch.e
+    cdef const real* x
     cdef const real* results = NULL
+    cdef real shift
+    cdef Py_ssize_t early = fetched_early(job, batch.n)
     cdef int lane
     for lane in range(batch.count):
-        if batch.x[lane] != NULL:
+        x = <const real*>batch.x[lane]
+        if x != NULL:
             if job.out_ahead != 0:
                 results = <const real*>batch.out[lane]
-            run_exp(<const real*>batch.x[lane], batch.n, real_of(finite_or_zero(batch.max[lane]), like), job.exp_ahead, results, e)
+            shift = real_of(finite_or_zero(batch.max[lane]), like)
+            if early > 0:
+                run_exp(x, early, shift, job.write_ahead, results, e)
+            run_exp(x + early, batch.n - early, shift, job.exp_ahead, results + early if results != NULL else NULL, e + early)
             if batch.position[lane] >= 0:
                 e[batch.position[lane]] = 0
         e += batch.step
@@ -300,42 +316,49 @@ cdef void states_of_groups(const Job* job, ShortBatch* batch, Ends* ends, const 
 cdef void write_logs(const Job* job, ShortBatch* batch, const Ends* ends, const real* like) noexcept nogil:
     cdef int width = 16 if real is float else 8
     cdef const real* x
+    cdef real* out
+    cdef real shift, log_total
+    cdef Py_ssize_t early = fetched_early(job, batch.n)
     cdef int lane
     for lane in range(batch.count):
         x = <const real*>batch.x[lane]
+        out = <real*>batch.out[lane]
+        shift = real_of(ends.shift[lane], like)
+        log_total = real_of(ends.log_total[lane], like)
         if job.streams:
-            run_log_past(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), <real*>batch.out[lane])
-        else:
-            run_log(x, batch.n, real_of(ends.shift[lane], like), real_of(ends.log_total[lane], like), width,
-                    further(x, job.write_ahead), <real*>batch.out[lane])
-    if job.streams:
-        stream_end()
+            run_log_past(x, batch.n, shift, log_total, out)
+            continue
+        if early > 0:
+            run_log(x, early, shift, log_total, width, <const real*>NULL, out)
+        run_log(x + early, batch.n - early, shift, log_total, width, further(x + early, job.write_ahead), out + early)
 
 
 cdef inline void write_scaled(const Job* job, ShortBatch* batch, const Ends* ends, bint pulled, const real* like) noexcept nogil:
     """From the exponentials. pulled, a literal: the classes draw, too."""
     cdef const real* e = <const real*>batch.e
-    cdef const real* next_x
+    cdef const real* x
     cdef real* out
     cdef real scale, floor
+    cdef Py_ssize_t early = fetched_early(job, batch.n)
     cdef int lane
     for lane in range(batch.count):
         out = <real*>batch.out[lane]
-        next_x = further(<const real*>batch.x[lane], job.write_ahead)
+        x = <const real*>batch.x[lane]
         scale = real_of(ends.scale[lane], like)
         floor = real_of(ends.floor[lane], like)
-        if batch.x[lane] == NULL:
+        if x == NULL:
             memset(out, 0, batch.n * sizeof(real))
         elif pulled:
-            run_scale_minus(e, batch.n, scale, floor, real_of(ends.offset[lane], like), <const real*>job.weight, next_x, out)
+            run_scale_minus(e, batch.n, scale, floor, real_of(ends.offset[lane], like), <const real*>job.weight,
+                            further(x, job.write_ahead), out)
         elif job.streams:
-            run_scale_past(e, batch.n, scale, floor, out)
+            scale_around_target(e, batch.n, scale, floor, ends.target[lane], real_of(ends.target_entry[lane], like), out)
         else:
-            run_scale(e, batch.n, scale, floor, next_x, out)
+            if early > 0:
+                run_scale(e, early, scale, floor, <const real*>NULL, out)
+            run_scale(e + early, batch.n - early, scale, floor, further(x + early, job.write_ahead), out + early)
         e += batch.step
-    if job.streams:
-        stream_end()       # before the targets' entries
-    for lane in range(batch.count if job.mode == LOSS else 0):
+    for lane in range(batch.count if job.mode == LOSS and not job.streams else 0):
         if ends.target[lane] >= 0:
             (<real*>batch.out[lane])[ends.target[lane]] = real_of(ends.target_entry[lane], like)
 

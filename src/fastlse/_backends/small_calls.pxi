@@ -75,7 +75,7 @@ cdef void run_small(Job* job, cnp.ndarray x, Pair* loss_sum) noexcept:
     job.across = False
     job.short_rows = job.layout.row.size > SHORT_SUM
     job.unit_rows = job.layout.batch.size
-    # no more rows than a float64 tile has lanes: that is how many losses are added up side by side
+    # as short_batch: what L1 holds
     job.batch_rows = least(job.unit_rows, 32)
     if job.short_rows:
         memset(scratch, 0, job.batch_rows * padded(job.layout.row.size, <const float*>NULL) * cnp.PyArray_ITEMSIZE(x))

@@ -224,26 +224,57 @@ cdef inline void lane_short_total(const real* a, const real* b, const real* c, c
             low[lane] = sum.low
 
 
-cdef inline void lane_scale(real* e, const real* scale, const real* floor) noexcept nogil:
+cdef struct Early:           # what comes off some lanes' exponentials before the factors, which would be subnormal with it: is_tiny
+    bint some                # whether there are any
+    double factor[64]        # 1 for the others
+    double floor[64]
+
+
+cdef inline void factors_of(int count, real* scale, real* floor, Early* early) noexcept nogil:
+    """Scales become factors. Whoever multiplies by them has to ask whether there is something to do early, and then
+    nothing is left below the floors."""
+    cdef int tiny = 0
+    cdef int lane
+    for lane in range(count):
+        tiny |= is_tiny(scale[lane])
+    early.some = tiny != 0
+    if not early.some:
+        for lane in range(count):
+            scale[lane] = factor_of(scale[lane])
+        return
+    for lane in range(count):
+        early.factor[lane] = unscale(scale) if is_tiny(scale[lane]) else 1
+        early.floor[lane] = floor[lane]
+        scale[lane] = scale[lane] if is_tiny(scale[lane]) else factor_of(scale[lane])
+        floor[lane] = 0
+
+
+cdef inline void scale_early(int start, int stop, const Early* early, real* e) noexcept nogil:
+    cdef int lane
+    for lane in range(start, stop):
+        e[lane] = product_of(e[lane], real_of(early.factor[lane], e), real_of(early.floor[lane], e))
+
+
+cdef inline void lane_scale(real* e, const real* factor, const real* floor) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = scaled(e[lane], scale[lane], floor[lane])
+        e[lane] = product_of(e[lane], factor[lane], floor[lane])
 
 
-cdef inline void lane_scale_minus(real* e, const real* scale, const real* floor, const real* offset, real weight) noexcept nogil:
+cdef inline void lane_scale_minus(real* e, const real* factor, const real* floor, const real* offset, real weight) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * weight
+        e[lane] = product_of(e[lane], factor[lane], floor[lane]) - offset[lane] * weight
 
 
-cdef inline void lane_scale_minus_pull(real* e, const real* scale, const real* floor, const real* offset,
+cdef inline void lane_scale_minus_pull(real* e, const real* factor, const real* floor, const real* offset,
                                        const real* pull) noexcept nogil:
     cdef int lanes = 64 if real is float else 32
     cdef int lane
     for lane in range(lanes):
-        e[lane] = scaled(e[lane], scale[lane], floor[lane]) - offset[lane] * pull[lane]
+        e[lane] = product_of(e[lane], factor[lane], floor[lane]) - offset[lane] * pull[lane]
 
 
 cdef inline void lane_cap(real* x, const real* magnitude, Cap cap, real* slope) noexcept nogil:

@@ -545,6 +545,7 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
     cdef real offset[64]
     cdef real value[64]
     cdef real* e
+    cdef Early early
     cdef const real* weight = <const real*>job.weight
     cdef real* results = <real*>tile.out_scratch
     cdef const char* rows = NULL
@@ -568,6 +569,7 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
         for lane in range(lanes):
             scale[lane] = real_of(ends.scale[lane], like)
             floor[lane] = real_of(ends.floor[lane], like)
+        factors_of(lanes, scale, floor, &early)
     if has_pulls(job):
         for lane in range(lanes):
             offset[lane] = real_of(ends.offset[lane], like)
@@ -580,6 +582,7 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
                 shift[lane] = real_of(finite_or_zero(block_max), like)
                 scale[lane] = real_of(ends.scale[lane] * share, like)
                 floor[lane] = real_of(ends.floor[lane] / share, like)
+            factors_of(lanes, scale, floor, &early)
         if kept == NULL:
             rows = tile_rows_at(job, tile, at, count, &step, like)
         else:
@@ -601,6 +604,8 @@ cdef void write_tile(const Job* job, Tile* tile, const Ends* ends, char* kept, P
                 e = value
             else:
                 e = results + i * results_step
+            if early.some:
+                scale_early(0, lanes, <const Early*>&early, e)
             if has_probabilities(job):
                 lane_scale_minus_pull(e, <const real*>scale, <const real*>floor, <const real*>offset,
                                       <const real*>tile.pull_scratch + (at + i) * lanes)
