@@ -277,6 +277,23 @@ class TestBounds:
 
 
 @needs_longdouble
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_great_weights_beside_small_probabilities(backend, dtype, order):
+    """Of a probability that is subnormal a great weight makes an entry that is not."""
+    deepest, weight = (-120, 1e15) if dtype == "float32" else (-760, 1e25)
+    for n in (3, 11, 20, 33, 100, 300, 3000):
+        for n_rows in (1, 7, 70):
+            rng = np.random.default_rng([n, n_rows])
+            x = np.asarray(rng.uniform(deepest, deepest / 2, (n_rows, n)), dtype, order)
+            x[:, 0] = deepest / 3  # so that the loss is a normal number, whatever its weight
+            x[:, n // 2] = 0
+            target = np.full(n_rows, n // 2)
+            weights = weight * 2.0 ** -rng.integers(0, 100, n_rows)
+            assert_bounds_hold(x, target, {"sample_weight": weights}, factor(backend))
+
+
+@needs_longdouble
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_hot_rows_are_class_indices(backend, dtype):
     """Confident rows included, to a few ulp, in the loss and in the gradient at the target."""

@@ -290,6 +290,26 @@ class TestLargeResults:
             assert (out[:offset] == 7).all()
             assert out[-1] == 7
 
+    @pytest.mark.parametrize("n", [513, 1000, 2600, 40_000])
+    def test_ignored_rows_and_every_target(
+        self, streaming_backend, threads_for_small_problems, dtype, n
+    ):
+        """A row may be written while the next one is worked on, or after ignored ones."""
+        rng = np.random.default_rng(n)
+        x = rng.standard_normal((37, n)).astype(dtype)
+        target = np.linspace(0, n - 1, 37).astype(int)
+        target[rng.random(37) < 0.4] = -100
+        for ignored in (slice(0, 0), slice(0, 2), slice(-2, None), slice(None)):
+            target[ignored] = -100
+            in_place = x.copy()
+            fastlse.cross_entropy_and_grad(in_place, target, reduction="sum", out=in_place)
+            for n_threads in (1, 2):
+                out = np.full_like(x, 7)
+                fastlse.cross_entropy_and_grad(
+                    x, target, reduction="sum", out=out, n_threads=n_threads
+                )
+                assert_same_bits((out,), (in_place,))
+
     @pytest.mark.parametrize("n", [1000, 2561, 4097])
     def test_the_sum_of_the_losses(self, streaming_backend, dtype, n):
         """As the backend gives it, before it is rounded to the results' type."""
@@ -321,6 +341,17 @@ class TestMean:
                 assert np.isfinite(results[0][0])
                 for result in results[1:]:
                     assert_same_bits(result, results[0])
+
+    def test_with_and_without_a_gradient(self, compiled_backend, dtype):
+        """The same batches or others: as the backend gives it, before it is rounded."""
+        kernel = fastlse._backends.active.cross_entropy
+        rest = None, None, -100, 0.0, 0.0, 0.0, 1.0, 1
+        rng = np.random.default_rng(3)
+        for n_rows, n in [(70, 3), (70, 30), (300, 100), (900, 300), (150, 2000), (60, 3000)]:
+            x = rng.standard_normal((n_rows, n)).astype(dtype)
+            target = rng.integers(n, size=n_rows)
+            expected = kernel(x, target, None, None, None, *rest)
+            assert kernel(x, target, None, None, np.empty_like(x), *rest) == expected
 
     def test_fast_lane(self, backend, dtype):
         for shape in [(1, 1), (1, 10), (8, 10), (9, 10), (3, 1000), *SHAPES]:

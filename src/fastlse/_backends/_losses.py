@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._blocks import row_blocks
-from ._rows import Rows, add_up, flushed, work_dtype
+from ._rows import DEEP, Rows, add_up, flushed, work_dtype
 
 if TYPE_CHECKING:
     from ._blocks import Array, Columns, RowBlock
@@ -181,13 +181,20 @@ class _Pulls:
         zero = (scale == 0) | (rows.row_max == -np.inf)
         for piece in rows.block.columns:
             terms = rows.exp(piece)
-            values = ((self.mass + lse_slope) / self.total)[:, None] * terms - self.of(piece)
+            height = (self.mass + lse_slope) / self.total
+            pulls = self.of(piece)
+            values = height[:, None] * terms - pulls
             here = np.flatnonzero((self.own >= piece.start) & (self.own < piece.stop))
             place = self.own[here] - piece.start
             values[here, place] = self._at_own(terms[here, place], here, lse_slope[here])
-            if isinstance(rows, CappedRows):
-                values *= rows.slope(piece)
+            slope = rows.slope(piece) if isinstance(rows, CappedRows) else 1
+            values *= slope
             values *= scale[:, None]
+            deep = (terms < DEEP) & (pulls == 0) & (np.abs(scale) > 1)[:, None]
+            deep[here, place] = False
+            if deep.any():
+                products = rows.deep_products(piece, height * scale) * slope
+                values = np.where(deep, products, values)
             values[zero] = 0
             rows.block.write(grad, piece, flushed(values, grad.dtype))
 

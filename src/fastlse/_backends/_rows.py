@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._blocks import Array, Columns, RowBlock
 
 # Below this a float64 sum may owe its size to terms that are subnormal, hence inaccurate.
-_DEEP = 2.0**-950
+DEEP = 2.0**-950
 _DEEP_SCALE = 300
 
 
@@ -108,7 +108,7 @@ class Rows:
     def _sum_accurately(self) -> Array:
         """`rest`, with rows whose terms were subnormal summed again at another scale."""
         rest = self._sum_others(self.exp)
-        deep = rest < _DEEP
+        deep = rest < DEEP
         if self._same_precision and deep.any():
             scaled = self._sum_others(self._exp_scaled)
             rest = np.where(deep, np.ldexp(scaled, -_DEEP_SCALE), rest)
@@ -122,6 +122,11 @@ class Rows:
         """exp(x - row_max) * 2**_DEEP_SCALE, accurate where exp alone would be subnormal."""
         half = np.exp((self.values(piece) - self.shift[:, None]) / 2)
         return np.asarray(half * np.ldexp(half, _DEEP_SCALE))
+
+    def deep_products(self, piece: Columns, factor: Array) -> Array:
+        """Products of factors and exp(x - row_max), accurate where exp alone would be subnormal."""
+        half = np.exp((self.values(piece) - self.shift[:, None]) / 2)
+        return np.asarray(factor[:, None] * half * half)
 
     def _without_max(self, terms: Array, piece: Columns) -> Array:
         """Each row's sum of `terms` without its maximum's own; overwrites `terms`."""
