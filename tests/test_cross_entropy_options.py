@@ -290,7 +290,26 @@ def test_great_weights_beside_small_probabilities(backend, dtype, order):
             x[:, n // 2] = 0
             target = np.full(n_rows, n // 2)
             weights = weight * 2.0 ** -rng.integers(0, 100, n_rows)
-            assert_bounds_hold(x, target, {"sample_weight": weights}, factor(backend))
+            for options in ({}, {"softcap": -4.0 * deepest}):
+                options["sample_weight"] = weights
+                assert_bounds_hold(x, target, options, factor(backend))
+
+
+@needs_longdouble
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_weights(backend, dtype, order):
+    """They are normal numbers still where the product with a kernel's own scale would not be."""
+    smallest, largest = (-34, -20) if dtype == "float32" else (-304, -275)
+    for n in (2, 3, 11, 20, 33, 100, 300, 3000):
+        for n_rows in (1, 7, 70):
+            rng = np.random.default_rng([n, n_rows])
+            x = np.asarray(rng.uniform(-3, 0, (n_rows, n)), dtype, order)
+            weights = 10.0 ** rng.uniform(smallest, largest, n_rows)
+            for options in ({}, {"label_smoothing": 0.1}):
+                target = rng.integers(n, size=n_rows)
+                options["sample_weight"] = weights
+                assert_bounds_hold(x, target, options, factor(backend))
 
 
 @needs_longdouble

@@ -190,9 +190,9 @@ class _Pulls:
             slope = rows.slope(piece) if isinstance(rows, CappedRows) else 1
             values *= slope
             values *= scale[:, None]
-            deep = (terms < DEEP) & (pulls == 0) & (np.abs(scale) > 1)[:, None]
-            deep[here, place] = False
-            if deep.any():
+            if (np.abs(scale) > 1).any():  # a weight may lift a subnormal term to where it counts
+                deep = (terms < DEEP) & (pulls == 0)
+                deep[here, place] = False
                 products = rows.deep_products(piece, height * scale) * slope
                 values = np.where(deep, products, values)
             values[zero] = 0

@@ -405,7 +405,7 @@ cdef void process_rows(const Job* job, Py_ssize_t first, int count, char* scratc
             continue
         if job.mode == LOSS and ends.target[lane] >= 0:
             ends.logit[lane] = element(job, &row, ends.target[lane], like)
-        if before != NULL and before.source == row.out_scratch:
+        if before != NULL and before.source == row.out_scratch:      # then the other half is free
             row.out_scratch += padded(n, like) * <Py_ssize_t>sizeof(real)
         states_of_row(job, &row, &ends, lane, scratch, n_threads, before, like)
     if count == 1:
