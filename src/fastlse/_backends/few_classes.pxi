@@ -1,6 +1,7 @@
-# Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here from x to the results for
-# as many lanes as registers hold (few_losses.pxi: a loss's part). It serves what has no mask. The numbers are those of tiles.pxi, in the
-# same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016, 0018).
+# Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here for as many lanes as
+# registers hold, from x to the sums and from the exponentials to the results (few_losses.pxi: a loss's part). What lies between, chains of
+# operations that wait for each other, takes all of the tile's lanes at once (ADR 0023). It serves what has no mask. The numbers are those of
+# tiles.pxi, in the same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016, 0018).
 
 cdef extern from *:
     """
@@ -27,13 +28,13 @@ cdef struct FewLanes:          # where a tile's lanes lie, from the first of the
     Py_ssize_t results_step    # in elements
     LossOptions options
 
-cdef struct FewTotals:         # of each lane: rest, and what totals_of_step makes of it
-    double high[FEW_STEP]
-    double low[FEW_STEP]
-    double total[FEW_STEP]
-    double inverse[FEW_STEP]
-    double log_high[FEW_STEP]
-    double log_low[FEW_STEP]
+cdef struct FewTotals:         # of each lane: rest, and what totals_of_lanes makes of it
+    double high[64]
+    double low[64]
+    double total[64]
+    double inverse[64]
+    double log_high[64]
+    double log_low[64]
 
 
 cdef inline void next_lanes(FewLanes* step, const real* like) noexcept nogil:
@@ -60,10 +61,11 @@ cdef inline bint is_a_dozen(int few, Py_ssize_t n) noexcept nogil:
     return n <= A_DOZEN if few == ANY_NUMBER else few <= A_DOZEN
 
 
-cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bint keeps, real* e, const real* place, real* logit,
-                                         real* e_target, const real* like) noexcept nogil:
-    """Those of element i of each lane, 0 for a maximum's own. keeps: they are stored in the results, with the maximum's. The logits
-    and, if they are stored, exponentials of the elements at `place` are picked, unless that is NULL."""
+cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, const real* here, bint keeps, real* e, const real* place,
+                                         real* logit, real* e_target, const real* like) noexcept nogil:
+    """Those of element i of each lane, 0 for a maximum's own. here: i, a number for each lane, which costs less to count up than to make
+    of i. keeps: they are stored in the results, with the maximum's. The logits and, if they are stored, exponentials of the elements at
+    `place` are picked, unless that is NULL."""
     cdef const real* max = <const real*>step.max
     cdef const real* position = <const real*>step.position
     cdef const real* x = <const real*>(step.rows + i * step.step)
@@ -75,16 +77,16 @@ cdef inline void exponentials_of_element(const FewLanes* step, Py_ssize_t i, bin
         d[j] = x[j] - max[j]
     if place != NULL:
         for j in range(FEW_STEP):
-            logit[j] = pick(place[j] == <real>i, x[j], logit[j])
+            logit[j] = pick(place[j] == here[j], x[j], logit[j])
     exp_of_lanes(<const real*>d, FEW_STEP, value)
     if keeps:
         for j in range(FEW_STEP):
             to[j] = value[j]
     if keeps and place != NULL:
         for j in range(FEW_STEP):
-            e_target[j] = pick(place[j] == <real>i, value[j], e_target[j])
+            e_target[j] = pick(place[j] == here[j], value[j], e_target[j])
     for j in range(FEW_STEP):
-        e[j] = pick(position[j] == <real>i, <real>0, value[j])
+        e[j] = pick(position[j] == here[j], <real>0, value[j])
 
 
 cdef inline void terms_of_element(const Job* job, const FewLanes* step, Py_ssize_t i, Terms terms, real* term, real* own,
@@ -120,6 +122,7 @@ cdef inline void sums_one_by_one(const Job* job, const FewLanes* step, Terms ter
                                  const real* place, real* logit, real* e_target, const real* like) noexcept nogil:
     """exponential_sums or other_sums of a dozen: the sums of the four positions grow one by one."""
     cdef real e[FEW_STEP]
+    cdef real here[FEW_STEP]
     cdef real sum[4][FEW_STEP]
     cdef Pair total
     cdef Py_ssize_t i
@@ -127,12 +130,16 @@ cdef inline void sums_one_by_one(const Job* job, const FewLanes* step, Terms ter
     for k in range(4):
         for j in range(FEW_STEP):
             sum[k][j] = 0
+    for j in range(FEW_STEP):
+        here[j] = 0
     for i in range(job.layout.row.size):
         k = i & 3
         if terms == EXPONENTIALS:
-            exponentials_of_element(step, i, keeps, e, place, logit, e_target, like)
+            exponentials_of_element(step, i, <const real*>here, keeps, e, place, logit, e_target, like)
         else:
             terms_of_element(job, step, i, terms, e, logit, like)
+        for j in range(FEW_STEP):
+            here[j] += 1
         for j in range(FEW_STEP):
             sum[k][j] += e[j]
     for j in range(FEW_STEP):
@@ -160,13 +167,17 @@ cdef inline void add_group_of_step(const Job* job, const FewLanes* step, Py_ssiz
                                    const real* like) noexcept nogil:
     """Add elements start .. stop, up to a group, position by position: (q0 + q1) + (q2 + q3), what is missing being zero."""
     cdef real term[4][FEW_STEP]
+    cdef real here[FEW_STEP]
     cdef Pair sum
     cdef int j, k, q, quarters
     for k in range(<int>least(width, stop - start)):
         quarters = <int>((stop - start - k + width - 1) // width)
         for q in range(quarters):
             if terms == EXPONENTIALS:
-                exponentials_of_element(step, start + k + q * width, keeps, term[q], <const real*>NULL, <real*>NULL, <real*>NULL, like)
+                for j in range(FEW_STEP):
+                    here[j] = <real>(start + k + q * width)
+                exponentials_of_element(step, start + k + q * width, <const real*>here, keeps, term[q], <const real*>NULL, <real*>NULL,
+                                        <real*>NULL, like)
             else:
                 terms_of_element(job, step, start + k + q * width, terms, term[q], own, like)
         if quarters > 1:
@@ -337,10 +348,11 @@ cdef inline void rests_of_step(const Job* job, const FewLanes* step, int few, bi
         low[j] = rest.low
 
 
-cdef inline void totals_of_step(FewTotals* totals, const real* like) noexcept nogil:
+cdef inline void totals_of_lanes(FewTotals* totals, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
     cdef Total total
     cdef int j
-    for j in range(FEW_STEP):
+    for j in range(lanes):
         if real is float:
             total = total_of_f32(totals.high[j])
         else:
@@ -351,43 +363,65 @@ cdef inline void totals_of_step(FewTotals* totals, const real* like) noexcept no
         totals.log_low[j] = total.log.low
 
 
-cdef inline void softmax_of_step(const Job* job, const FewLanes* step, const real* like) noexcept nogil:
-    cdef double high[FEW_STEP]
-    cdef double low[FEW_STEP]
-    cdef real factor[FEW_STEP]
-    cdef real floor[FEW_STEP]
-    cdef real* to = <real*>step.results
+cdef inline void softmax_of_lanes(const Job* job, const FewLanes* tile, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
+    cdef double high[64]
+    cdef double low[64]
+    cdef real factor[64]
+    cdef real floor[64]
+    cdef FewLanes step = tile[0]           # in registers
+    cdef real* to
     cdef Total total
     cdef Py_ssize_t i
-    cdef int j
-    rests_of_step(job, step, ANY_NUMBER, True, high, low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
-    for j in range(FEW_STEP):
-        total = total_alone(high[j], low[j], like)
-        factor[j] = factor_of(real_of(total.inverse, like))
-        floor[j] = real_of(total.value * (smallest(like) / unscale(like)), like)
-    for i in range(job.layout.row.size):
-        for j in range(FEW_STEP):
-            to[j] = product_of(to[j], factor[j], floor[j])
-        to += step.results_step
+    cdef int lane, j
+    lane = 0
+    while lane < lanes:
+        rests_of_step(job, &step, ANY_NUMBER, True, high + lane, low + lane, <const real*>NULL, <real*>NULL, <real*>NULL, like)
+        next_lanes(&step, like)
+        lane += FEW_STEP
+    for lane in range(lanes):
+        total = total_alone(high[lane], low[lane], like)
+        factor[lane] = factor_of(real_of(total.inverse, like))
+        floor[lane] = real_of(total.value * (smallest(like) / unscale(like)), like)
+    lane = 0
+    while lane < lanes:
+        to = <real*>tile.results + lane
+        for i in range(job.layout.row.size):
+            for j in range(FEW_STEP):
+                to[j] = product_of(to[j], factor[lane + j], floor[lane + j])
+            to += tile.results_step
+        lane += FEW_STEP
 
 
-cdef inline void log_softmax_of_step(const Job* job, const FewLanes* step, const real* like) noexcept nogil:
+cdef inline void log_softmax_of_lanes(const Job* job, const FewLanes* tile, const real* like) noexcept nogil:
+    cdef int lanes = 64 if real is float else 32
     cdef FewTotals totals
-    cdef real log_total[FEW_STEP]
-    cdef const real* max = <const real*>step.max
+    cdef real log_total[64]
+    cdef FewLanes step = tile[0]
+    cdef const real* max
     cdef const real* x
-    cdef real* to = <real*>step.results
+    cdef real* to
     cdef Py_ssize_t i
-    cdef int j
-    rests_of_step(job, step, ANY_NUMBER, False, totals.high, totals.low, <const real*>NULL, <real*>NULL, <real*>NULL, like)
-    totals_of_step(&totals, like)
-    for j in range(FEW_STEP):
-        log_total[j] = real_of(totals.log_high[j], like)
-    for i in range(job.layout.row.size):
-        x = <const real*>(step.rows + i * step.step)
-        for j in range(FEW_STEP):
-            to[j] = (x[j] - max[j]) - log_total[j]
-        to += step.results_step
+    cdef int lane, j
+    lane = 0
+    while lane < lanes:
+        rests_of_step(job, &step, ANY_NUMBER, False, totals.high + lane, totals.low + lane, <const real*>NULL, <real*>NULL, <real*>NULL,
+                      like)
+        next_lanes(&step, like)
+        lane += FEW_STEP
+    totals_of_lanes(&totals, like)
+    for lane in range(lanes):
+        log_total[lane] = real_of(totals.log_high[lane], like)
+    lane = 0
+    while lane < lanes:
+        max = <const real*>tile.max + lane
+        to = <real*>tile.results + lane
+        for i in range(job.layout.row.size):
+            x = <const real*>(tile.rows + i * tile.step) + lane
+            for j in range(FEW_STEP):
+                to[j] = (x[j] - max[j]) - log_total[lane + j]
+            to += tile.results_step
+        lane += FEW_STEP
 
 
 cdef inline bint is_finite(const real* x, const real* like) noexcept nogil:
@@ -479,18 +513,15 @@ cdef void process_few_classes(const Job* job, Py_ssize_t first, int count, char*
     step.max = max
     step.position = position
     step.results = results
-    lane = 0
     if job.mode == LOSS:
         losses_of_tile(job, &step, first, ends.value, like)
-        lane = lanes
-    while lane < lanes:
-        if gives_sums:
-            rests_of_step(job, &step, ANY_NUMBER, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL,
-                          like)
-        elif job.mode == SOFTMAX:
-            softmax_of_step(job, &step, like)
-        else:
-            log_softmax_of_step(job, &step, like)
+    elif job.mode == SOFTMAX:
+        softmax_of_lanes(job, <const FewLanes*>&step, like)
+    elif job.mode == LOG_SOFTMAX:
+        log_softmax_of_lanes(job, <const FewLanes*>&step, like)
+    lane = 0
+    while gives_sums and lane < lanes:
+        rests_of_step(job, &step, ANY_NUMBER, False, &ends.high[lane], &ends.low[lane], <const real*>NULL, <real*>NULL, <real*>NULL, like)
         next_lanes(&step, like)
         lane += FEW_STEP
     if gives_sums:

@@ -90,12 +90,71 @@ cdef extern from *:
         store_halves_f32(to + 2 * to_stride, to_4 + 2 * to_stride, _mm256_shuffle_ps(q, s, 0x44));
         store_halves_f32(to + 3 * to_stride, to_4 + 3 * to_stride, _mm256_shuffle_ps(q, s, 0xee)); }
     #endif
+    /* Of 16 rows of 4 float32, and of 4 of 16: whole registers of AVX-512, which loads of such can follow at once. */
+    #if defined(__AVX512F__)
+    #define TRANSPOSE_ROWS_F32 16
+    static inline __m512 load_quarters_f32(const float* from, Py_ssize_t step) {
+        __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from));
+        v = _mm512_insertf32x4(v, _mm_loadu_ps(from + step), 1);
+        v = _mm512_insertf32x4(v, _mm_loadu_ps(from + 2 * step), 2);
+        return _mm512_insertf32x4(v, _mm_loadu_ps(from + 3 * step), 3); }
+    static inline void store_quarters_f32(float* to, Py_ssize_t step, __m512 v) {
+        _mm_storeu_ps(to, _mm512_castps512_ps128(v)); _mm_storeu_ps(to + step, _mm512_extractf32x4_ps(v, 1));
+        _mm_storeu_ps(to + 2 * step, _mm512_extractf32x4_ps(v, 2)); _mm_storeu_ps(to + 3 * step, _mm512_extractf32x4_ps(v, 3)); }
+    static inline void transpose_16x4_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        __m512 a = load_quarters_f32(from, 4 * from_stride), b = load_quarters_f32(from + from_stride, 4 * from_stride);
+        __m512 c = load_quarters_f32(from + 2 * from_stride, 4 * from_stride);
+        __m512 d = load_quarters_f32(from + 3 * from_stride, 4 * from_stride);
+        __m512 p = _mm512_unpacklo_ps(a, b), q = _mm512_unpackhi_ps(a, b);
+        __m512 r = _mm512_unpacklo_ps(c, d), s = _mm512_unpackhi_ps(c, d);
+        _mm512_storeu_ps(to, _mm512_shuffle_ps(p, r, 0x44));
+        _mm512_storeu_ps(to + to_stride, _mm512_shuffle_ps(p, r, 0xee));
+        _mm512_storeu_ps(to + 2 * to_stride, _mm512_shuffle_ps(q, s, 0x44));
+        _mm512_storeu_ps(to + 3 * to_stride, _mm512_shuffle_ps(q, s, 0xee)); }
+    static inline void transpose_4x16_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride) {
+        __m512 a = _mm512_loadu_ps(from), b = _mm512_loadu_ps(from + from_stride);
+        __m512 c = _mm512_loadu_ps(from + 2 * from_stride), d = _mm512_loadu_ps(from + 3 * from_stride);
+        __m512 p = _mm512_unpacklo_ps(a, b), q = _mm512_unpackhi_ps(a, b);
+        __m512 r = _mm512_unpacklo_ps(c, d), s = _mm512_unpackhi_ps(c, d);
+        store_quarters_f32(to, 4 * to_stride, _mm512_shuffle_ps(p, r, 0x44));
+        store_quarters_f32(to + to_stride, 4 * to_stride, _mm512_shuffle_ps(p, r, 0xee));
+        store_quarters_f32(to + 2 * to_stride, 4 * to_stride, _mm512_shuffle_ps(q, s, 0x44));
+        store_quarters_f32(to + 3 * to_stride, 4 * to_stride, _mm512_shuffle_ps(q, s, 0xee)); }
+    /* Of 4 rows of 9 to 16, each written at once. What is missing is read from the last column, and not written. */
+    static inline void join_16x4_f32(const float* from, Py_ssize_t from_stride, float* to, Py_ssize_t to_stride, int n_columns) {
+        __mmask16 held = (__mmask16)((1u << n_columns) - 1);
+        __m512 row[4], p, q, r, s;
+        int j;
+        #pragma GCC unroll 4
+        for (j = 0; j < 4; j++) {
+            const float* third = from + (8 + j < n_columns ? 8 + j : n_columns - 1) * from_stride;
+            row[j] = _mm512_castps128_ps512(_mm_loadu_ps(from + j * from_stride));
+            row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(from + (4 + j) * from_stride), 1);
+            row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(third), 2);
+            if (n_columns > 12) {
+                const float* fourth = from + (12 + j < n_columns ? 12 + j : n_columns - 1) * from_stride;
+                row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(fourth), 3); } }
+        p = _mm512_unpacklo_ps(row[0], row[1]); q = _mm512_unpackhi_ps(row[0], row[1]);
+        r = _mm512_unpacklo_ps(row[2], row[3]); s = _mm512_unpackhi_ps(row[2], row[3]);
+        _mm512_mask_storeu_ps(to, held, _mm512_shuffle_ps(p, r, 0x44));
+        _mm512_mask_storeu_ps(to + to_stride, held, _mm512_shuffle_ps(p, r, 0xee));
+        _mm512_mask_storeu_ps(to + 2 * to_stride, held, _mm512_shuffle_ps(q, s, 0x44));
+        _mm512_mask_storeu_ps(to + 3 * to_stride, held, _mm512_shuffle_ps(q, s, 0xee)); }
+    #else
+    #define TRANSPOSE_ROWS_F32 8
+    #define transpose_16x4_f32 transpose_8x4_f32      /* which nobody calls */
+    #define transpose_4x16_f32 transpose_4x8_f32
+    #define join_16x4_f32(from, from_stride, to, to_stride, n_columns) ((void)0)
+    #endif
     """
-    const int MAX_AXES
+    const int MAX_AXES, TRANSPOSE_ROWS_F32
     void transpose_4x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
     void transpose_4x4_f64(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
     void transpose_8x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
     void transpose_4x8_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void transpose_16x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void transpose_4x16_f32(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void join_16x4_f32(const float*, Py_ssize_t, float*, Py_ssize_t, int) noexcept nogil
     float load_f32(const char*, int) noexcept nogil
     double load_f64(const char*, int) noexcept nogil
 
@@ -149,6 +208,8 @@ cdef inline void block_in(const real* rows, Py_ssize_t row_stride, real* tile, i
     cdef int lanes = 64 if real is float else 32
     if real is double:
         transpose_4x4_f64(rows, row_stride, tile, lanes)
+    elif n_rows == 16:
+        transpose_16x4_f32(rows, row_stride, tile, lanes)
     elif n_rows == 8:
         transpose_8x4_f32(rows, row_stride, tile, lanes)
     else:
@@ -160,6 +221,8 @@ cdef inline void block_out(const real* tile, real* rows, Py_ssize_t row_stride, 
     cdef int lanes = 64 if real is float else 32
     if real is double:
         transpose_4x4_f64(tile, lanes, rows, row_stride)
+    elif n_rows == 16:
+        transpose_4x16_f32(tile, lanes, rows, row_stride)
     elif n_rows == 8:
         transpose_4x8_f32(tile, lanes, rows, row_stride)
     else:
@@ -219,6 +282,9 @@ cdef inline void transpose_in(const real* rows, Py_ssize_t row_stride, real* til
             for c in range(n_columns):
                 tile[c * lanes + r] = rows[r * row_stride + c]
         return
+    while real is float and TRANSPOSE_ROWS_F32 == 16 and r + 16 <= n_rows:
+        blocks_in(rows + r * row_stride, row_stride, tile + r, 16, n_columns)
+        r += 16
     while real is float and r + 8 <= n_rows:
         blocks_in(rows + r * row_stride, row_stride, tile + r, 8, n_columns)
         r += 8
@@ -244,6 +310,12 @@ cdef inline void transpose_out(const real* tile, real* rows, Py_ssize_t row_stri
             for c in range(n_columns):
                 rows[r * row_stride + c] = tile[c * lanes + r]
         return
+    while real is float and TRANSPOSE_ROWS_F32 == 16 and 8 < n_columns <= 16 and r + 4 <= n_rows:
+        join_16x4_f32(<const float*>tile + r, lanes, <float*>rows + r * row_stride, row_stride, <int>n_columns)
+        r += 4
+    while real is float and TRANSPOSE_ROWS_F32 == 16 and r + 16 <= n_rows:
+        blocks_out(tile + r, rows + r * row_stride, row_stride, 16, n_columns)
+        r += 16
     while real is float and r + 8 <= n_rows:
         blocks_out(tile + r, rows + r * row_stride, row_stride, 8, n_columns)
         r += 8

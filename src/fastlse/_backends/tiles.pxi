@@ -237,21 +237,24 @@ cdef inline void strip_max(const char* rows, Py_ssize_t step, Py_ssize_t count, 
     cdef real best[32]
     cdef real stood[32]
     cdef real latest[32]
-    cdef real now
+    cdef real now[32]
     cdef Py_ssize_t i
     cdef int lane
     for lane in range(half):
         best[lane] = largest[lane]
         stood[lane] = position[lane]
+    for lane in range(half):
+        now[lane] = first
     for i in range(count):
         x = <const real*>(rows + i * step)
-        now = first + <real>i
         # through a local: GCC makes of the blend alone a masked store, and a branch around it
         for lane in range(half):
-            latest[lane] = pick(x[lane] > best[lane], now, stood[lane])
+            latest[lane] = pick(x[lane] > best[lane], now[lane], stood[lane])
             best[lane] = larger(x[lane], best[lane])
         for lane in range(half):
             stood[lane] = latest[lane]
+        for lane in range(half):
+            now[lane] += 1
     for lane in range(half):
         largest[lane] = best[lane]
         position[lane] = stood[lane]
