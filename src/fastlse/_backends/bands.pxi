@@ -297,7 +297,9 @@ cdef inline void write_tile_of_band(const Job* job, const Band* band, Py_ssize_t
     cdef const real* floor = <const real*>band.floor + tile * lanes
     cdef real value[64]
     cdef int lane
-    if job.mode == LOG_SOFTMAX:
+    if job.mode == LOG_SOFTMAX:         # the next tile's lines, for nothing else here has asked for those of the results
+        prefetch_group(<const char*>(x + lanes))
+        prefetch_group(<const char*>(out + lanes))
         lane_log(x, shift, factor, value)
         lane_copy(<const real*>value, out)
     elif known == 0:
