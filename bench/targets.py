@@ -371,6 +371,12 @@ TARGETS = {
             out_of_cache(LONG_ROWS, "limit copy", "limit copy, streaming"),
         ),
         Target(
+            "... against a streaming copy and the arithmetic side by side",
+            1.2,
+            True,
+            out_of_cache(LONG_ROWS, "limit copy beside arithmetic"),
+        ),
+        Target(
             "... against the loops that do the same and keep the same promises",
             1.2,
             True,

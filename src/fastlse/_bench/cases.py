@@ -39,6 +39,7 @@ _USUAL = dict.fromkeys(OPERATIONS[1:], ARITHMETIC_LIMITS["softmax"]) | {
 _MOVING = (
     "limit copy",
     "limit copy, streaming",
+    "limit copy beside arithmetic",
     "limit read twice, write once",
     "limit read twice, write once, streaming",
 )
