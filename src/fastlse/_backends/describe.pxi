@@ -177,7 +177,7 @@ cdef void choose_kernel(Job* job, const real* like) noexcept nogil:
         job.states_at = tile_scratch(job, n, like)
         job.scratch_size = job.states_at + job.n_blocks * lanes * sizeof(RowState)
     elif job.short_rows:
-        job.batch_rows = least(job.layout.batch.size, short_batch(n, job.out.data != NULL and outgrows_cache(job, like), like))
+        job.batch_rows = least(job.layout.batch.size, short_batch(job, job.out.data != NULL and outgrows_cache(job, like), like))
         if job.mode != LOSS:
             job.unit_rows = (job.unit_rows + job.batch_rows - 1) // job.batch_rows * job.batch_rows
         job.scratch_size = short_scratch(job, like)

@@ -10,11 +10,14 @@ cdef extern from *:
        be in L1 beside them. */
     #define SHORT_BATCH_BYTES 12288
     #define FETCHED_BATCH_BYTES 8192
+    /* Class probabilities come from there, too: in batches of longer rows than this they take room, of shorter ones it is worth
+       more to have many. */
+    #define ROW_OF_PROBABILITIES 256
     /* Up to here a row's maximum is found again among its differences from it, register by register; float64 of 300 elements would be
        9 to 14 % slower so. */
     #define SHORTER_ROW 128
     """
-    const Py_ssize_t SHORT_BATCH_BYTES, FETCHED_BATCH_BYTES, SHORTER_ROW
+    const Py_ssize_t SHORT_BATCH_BYTES, FETCHED_BATCH_BYTES, ROW_OF_PROBABILITIES, SHORTER_ROW
 
 cdef struct ShortBatch:
     int count
@@ -33,11 +36,15 @@ cdef inline Py_ssize_t padded(Py_ssize_t n, const real* like) noexcept nogil:
     return (n + lanes - 1) // lanes * lanes
 
 
-cdef inline Py_ssize_t short_batch(Py_ssize_t n, bint fetched, const real* like) noexcept nogil:
+cdef inline Py_ssize_t short_batch(const Job* job, bint fetched, const real* like) noexcept nogil:
     """How many rows make a batch. fetched: results go where no cache holds them."""
     cdef Py_ssize_t lanes = 64 if real is float else 32
-    cdef Py_ssize_t row_bytes = padded(n, like) * <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t rows = FETCHED_BATCH_BYTES // row_bytes if fetched else SHORT_BATCH_BYTES // row_bytes + 1
+    cdef Py_ssize_t row_bytes = padded(job.layout.row.size, like) * <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t fetched_bytes = FETCHED_BATCH_BYTES
+    cdef Py_ssize_t rows
+    if has_probabilities(job) and job.layout.row.size > ROW_OF_PROBABILITIES:
+        fetched_bytes = fetched_bytes * 2 // 3
+    rows = fetched_bytes // row_bytes if fetched else SHORT_BATCH_BYTES // row_bytes + 1
     return least(lanes, rows // 8 * 8) if rows > 8 else rows + (rows == 0)
 
 
