@@ -315,6 +315,21 @@ def test_out_that_overlaps_other_inputs(backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [*range(1, 21), 33, 100])
+@pytest.mark.parametrize("operation", WITH_ROWS_OUT.values(), ids=WITH_ROWS_OUT)
+def test_part_of_a_wider_array(backend, operation, n, dtype):
+    """Rows that lie among others' elements: neither are those read nor are they written over."""
+    x, extras = rows_and_extras(140, n, dtype)
+    wider, out = np.full((2, 141, n + 3), np.nan, dtype)
+    wider[:140, 1:-2] = x
+    expected = operation(x, extras)
+    result = operation(wider[:140, 1:-2], extras, out=out[:140, 1:-2])
+    assert_same_bits(result, expected)
+    out[:140, 1:-2] = np.nan
+    assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("operation", WITH_ROWS_OUT.values(), ids=WITH_ROWS_OUT)
 def test_new_arrays_lie_as_the_input_does(backend, operation, dtype):
     x, extras = rows_and_extras(20, 12, dtype)
