@@ -1,7 +1,7 @@
 # Rows of few elements, side by side as in tiles.pxi: what is done there step by step for all lanes is done here for as many lanes as
 # registers hold, from x to the sums and from exponentials to results (few_losses.pxi: a loss's part). What lies between, chains of
-# operations that wait for each other, takes all of the tile's lanes at once (ADR 0023). It serves what has no mask. The numbers are those of
-# tiles.pxi, in the same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016, 0018).
+# operations that wait for each other, takes all of a tile's lanes at once (ADR 0023). It serves what has no mask. The numbers are those
+# of tiles.pxi, in the same order, and a tile with a row whose maximum is infinite is left to it (ADRs 0015, 0016, 0018).
 
 cdef extern from *:
     """

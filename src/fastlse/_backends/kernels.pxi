@@ -302,24 +302,41 @@ cdef Py_ssize_t first_invalid(const int64_t* target, Py_ssize_t n_rows, Py_ssize
     return -1
 
 
+cdef enum:
+    WEIGHTS_AT_ONCE = 256
+
+
+cdef void weights_of_rows(const int64_t* target, Py_ssize_t first, Py_ssize_t count, Weights weights, Weights sample_weight,
+                          int64_t ignore_index, double* weight) noexcept nogil:
+    """What rows count, their targets' weights included; 0 for ignored ones."""
+    cdef double row_weight
+    cdef Py_ssize_t i
+    for i in range(count):
+        row_weight = weight_at(sample_weight, first + i)
+        weight[i] = 0
+        if target[first + i] != ignore_index and row_weight != 0:
+            weight[i] = row_weight * weight_at(weights, target[first + i])
+
+
 cdef double kept_weight(const int64_t* target, Py_ssize_t n_rows, Py_ssize_t n_classes, Weights weights, Weights sample_weight,
                         int64_t ignore_index) noexcept nogil:
     """What the mean divides by; NaN if there is a target that is no class."""
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row = 0
     cdef Py_ssize_t kept = kept_rows(target, n_rows, n_classes, ignore_index)
-    cdef Pair sum
-    cdef double row_weight
+    cdef double weight[WEIGHTS_AT_ONCE]
+    cdef LossSums sums
+    cdef Py_ssize_t count
     if kept < 0:
         return NAN_F64
     if not (are_given(weights) or are_given(sample_weight)):
         return kept
-    sum.high = 0
-    sum.low = 0
-    for row in range(n_rows):
-        row_weight = weight_at(sample_weight, row)
-        if target[row] != ignore_index and row_weight != 0:
-            add_to(&sum, row_weight * weight_at(weights, target[row]))
-    return settle(sum)
+    clear_losses(&sums)
+    while row < n_rows:
+        count = least(WEIGHTS_AT_ONCE, n_rows - row)
+        weights_of_rows(target, row, count, weights, sample_weight, ignore_index, weight)
+        add_losses(&sums, <const double*>weight, <int>count, <const double*>NULL)
+        row += count
+    return settle(sum_of_losses(<const LossSums*>&sums))
 
 
 def check_target(cnp.ndarray target, Py_ssize_t n_classes, weight, sample_weight, int64_t ignore_index):
