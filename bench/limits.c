@@ -539,22 +539,32 @@ void strided_loss_and_gradient_as_promised(const real* x, ptrdiff_t n_rows, ptrd
 
 void columns_max_and_sum(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    columns(x, n_rows, n, 0, 0, out);
+    columns(x, n_rows, n, LSE, 0, out);
 }
 
 void columns_store_and_rescale(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    columns(x, n_rows, n, 1, 0, out);
+    columns(x, n_rows, n, SOFTMAX, 0, out);
 }
 
 void columns_max_and_sum_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    columns(x, n_rows, n, 0, 1, out);
+    columns(x, n_rows, n, LSE, 1, out);
 }
 
 void columns_store_and_rescale_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 {
-    columns(x, n_rows, n, 1, 1, out);
+    columns(x, n_rows, n, SOFTMAX, 1, out);
+}
+
+void columns_log_of_softmax(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, LOG_SOFTMAX, 0, out);
+}
+
+void columns_log_of_softmax_as_promised(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
+{
+    columns(x, n_rows, n, LOG_SOFTMAX, 1, out);
 }
 
 typedef void loop(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out);

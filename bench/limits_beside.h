@@ -367,27 +367,27 @@ static inline void sum_columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int
         }
 }
 
-static void columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, int stores, int promised, real* out)
+static void columns(const real* x, ptrdiff_t n_rows, ptrdiff_t n, enum result result, int promised, real* out)
 {
     const vector one = V(set1)(1), least_normal = V(set1)(LEAST_NORMAL);
     if (n_rows > MOST_COLUMNS) __builtin_trap();
     largest_of_columns(x, n_rows, n);
-    if (promised) sum_columns(x, n_rows, n, stores, 1, out);
-    else sum_columns(x, n_rows, n, stores, 0, out);
+    if (promised) sum_columns(x, n_rows, n, result == SOFTMAX, 1, out);
+    else sum_columns(x, n_rows, n, result == SOFTMAX, 0, out);
     for (ptrdiff_t r = 0; r < n_rows / WIDTH; r++) {
         sums rest = add_wide(total_of[r], V(sub)(V(set1)((real)(n - 1)), below_of[r]));
-        sums total = promised ? add_wide(rest, one) : widened(sum_of[r]);
-        if (!stores) {
-            sums log = promised ? logarithms_as_promised(rest, total) : logarithms(total);
-            V(storeu)(out + r * WIDTH, promised ? NARROW(plus(widened(max_of[r]), log)) : V(add)(max_of[r], NARROW(log)));
-            continue;
-        }
+        sums total = promised ? add_wide(rest, one) : widened(sum_of[r]), log = widened(one);
+        if (result != SOFTMAX) log = promised ? logarithms_as_promised(rest, total) : logarithms(total);
+        if (result == LSE) V(storeu)(out + r * WIDTH, promised ? NARROW(plus(widened(max_of[r]), log)) : V(add)(max_of[r], NARROW(log)));
+        if (result == LOG_SOFTMAX) sum_of[r] = NARROW(log);
+        if (result != SOFTMAX) continue;
         below_of[r] = V(mul)(NARROW(total), least_normal);       /* from here on the floor and the factor of the results */
         max_of[r] = V(div)(one, NARROW(total));
     }
-    for (ptrdiff_t i = 0; stores && i < n; i++, out += n_rows)
-        for (ptrdiff_t r = 0; r < n_rows; r += WIDTH) {
-            vector v = V(loadu)(out + r);
-            V(storeu)(out + r, rescaled_vector(v, max_of[r / WIDTH], below_of[r / WIDTH], promised));
-        }
+    for (ptrdiff_t i = 0; result != LSE && i < n; i++, x += n_rows, out += n_rows)
+        for (ptrdiff_t r = 0; r < n_rows; r += WIDTH)
+            if (result == SOFTMAX)
+                V(storeu)(out + r, rescaled_vector(V(loadu)(out + r), max_of[r / WIDTH], below_of[r / WIDTH], promised));
+            else
+                V(storeu)(out + r, V(sub)(V(sub)(V(loadu)(x + r), max_of[r / WIDTH]), sum_of[r / WIDTH]));
 }

@@ -32,7 +32,7 @@ ARITHMETIC_LIMITS = {
         ("cross_entropy_and_grad", "loss and gradient"),
     )
 }
-# Those over columns have no logarithms of rows and no losses.
+# What bounds an operation beside its own loops.
 _USUAL = dict.fromkeys(OPERATIONS[1:], ARITHMETIC_LIMITS["softmax"]) | {
     "logsumexp": ARITHMETIC_LIMITS["logsumexp"]
 }
@@ -50,9 +50,12 @@ LIMITS = {
     )
     for operation, names in ARITHMETIC_LIMITS.items()
 }
+# Over columns there are none of losses, whose gradients are a softmax but for the targets' entries.
 COLUMN_LIMITS = {
     operation: tuple(name.replace("limit", "limit columns") for name in names)
-    for operation, names in _USUAL.items()
+    for operation, names in (
+        ARITHMETIC_LIMITS | {"cross_entropy_and_grad": ARITHMETIC_LIMITS["softmax"]}
+    ).items()
 }
 STRIDED_LIMITS = {
     operation: (
