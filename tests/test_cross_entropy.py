@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -191,6 +192,27 @@ def test_reductions_agree(backend):
     assert rows["mean"][0] == pytest.approx(rows["sum"][0] / divisor, rel=1e-14)
     assert_array_equal(rows["none"][1], rows["sum"][1])
     assert_allclose(rows["mean"][1], rows["sum"][1] / divisor, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_rows", [255, 256, 257, 1000])
+@pytest.mark.parametrize("given", [("weight",), ("sample_weight",), ("weight", "sample_weight")])
+def test_mean_of_many_weighted_rows(backend, dtype, n_rows, given):
+    """The mean divides by the sum of all kept rows' weights, each with its class's."""
+    rng = np.random.default_rng(n_rows)
+    x = rng.standard_normal((n_rows, 3)).astype(dtype)
+    target = np.where(rng.random(n_rows) < 0.1, -100, rng.integers(3, size=n_rows))
+    options = {
+        "weight": rng.uniform(0.1, 3, 3).astype(dtype),
+        "sample_weight": rng.uniform(0.1, 3, n_rows) * (rng.random(n_rows) > 0.1),
+    }
+    options = {name: options[name] for name in given}
+    of_rows = np.float64(options.get("sample_weight", np.ones(n_rows)))
+    of_rows = of_rows * np.float64(options.get("weight", np.ones(3)))[target.clip(0)]
+    divisor = math.fsum(of_rows[target >= 0])
+    total = fastlse.cross_entropy(x, target, reduction="sum", **options)
+    mean = fastlse.cross_entropy(x, target, **options)
+    assert_allclose(mean, total / divisor, rtol=4 * np.finfo(dtype).eps)
 
 
 def test_weight_zero_drops_a_class_that_cannot_be(backend):
