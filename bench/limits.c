@@ -417,7 +417,7 @@ void copy_streaming(const real* x, ptrdiff_t n_rows, ptrdiff_t n, real* out)
 }
 
 /* A copy past the caches and, in turn with it by pieces, the arithmetic of as many elements in L1, as promised; what is copied next is fetched
-   meanwhile. Neither needs the other, so that this is what overlaps without a program's help. */
+   meanwhile. Neither needs the other: how much of them overlaps by itself, and no bound from below. */
 #define PIECE ((ptrdiff_t)(8192 / sizeof(real)))
 #define FETCHED_AHEAD 32768      /* bytes */
 static _Thread_local real piece[PIECE], softmax_of_piece[PIECE];
